@@ -1,0 +1,98 @@
+#include "base/mapping.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <boost/interprocess/mapped_region.hpp>
+#include <cerrno>
+#include <cstdint>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+namespace warmtier::base {
+namespace {
+
+// What Boost.Interprocess asks of something that can be mapped.
+class Mappable {
+ public:
+  Mappable(int fd, boost::interprocess::mode_t mode) : fd_(fd), mode_(mode) {}
+  [[nodiscard]] boost::interprocess::mapping_handle_t get_mapping_handle() const {
+    return boost::interprocess::ipcdetail::mapping_handle_from_file_handle(fd_);
+  }
+  [[nodiscard]] boost::interprocess::mode_t get_mode() const { return mode_; }
+
+ private:
+  int fd_;
+  boost::interprocess::mode_t mode_;
+};
+
+Status populate(const void* address, size_t bytes, int advice) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t first = reinterpret_cast<uintptr_t>(address) / page * page;
+  const uintptr_t last = (reinterpret_cast<uintptr_t>(address) + bytes + page - 1) / page * page;
+  for (;;) {
+    if (::madvise(reinterpret_cast<void*>(first), last - first, advice) == 0) return {};
+    if (errno != EINTR && errno != EAGAIN) return fail_errno(errno, "populate %zu bytes", bytes);
+  }
+}
+
+}  // namespace
+
+namespace detail {
+
+Region::Region() noexcept = default;
+Region::~Region() = default;
+Region::Region(Region&& other) noexcept
+    : region_(std::move(other.region_)), address_(std::exchange(other.address_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+Region& Region::operator=(Region&& other) noexcept {
+  region_ = std::move(other.region_);
+  address_ = std::exchange(other.address_, nullptr);
+  bytes_ = std::exchange(other.bytes_, 0);
+  return *this;
+}
+
+Result<Region> Region::map(int fd, size_t offset, size_t bytes, bool writable) {
+  namespace bip = boost::interprocess;
+  const bip::mode_t mode = writable ? bip::read_write : bip::read_only;
+  try {
+    Region region;
+    // A capacity is reserved, not promised: pages cost memory when they are touched.
+    region.region_ = std::make_unique<bip::mapped_region>(Mappable(fd, mode), mode, static_cast<bip::offset_t>(offset), bytes,
+                                                          nullptr, MAP_SHARED | MAP_NORESERVE);
+    region.address_ = region.region_->get_address();
+    region.bytes_ = bytes;
+    return region;
+  } catch (const bip::interprocess_exception& e) {
+    return fail_errno(e.get_native_error(), "map %zu bytes", bytes);
+  }
+}
+
+void Region::abandon() noexcept { (void)region_.release(); }
+
+}  // namespace detail
+
+Result<ReadMapping> ReadMapping::map(int fd, size_t bytes, size_t offset) {
+  auto region = detail::Region::map(fd, offset, bytes, false);
+  if (!region) return pass(std::move(region));
+  ReadMapping mapping;
+  mapping.region_ = std::move(*region);
+  return mapping;
+}
+
+Result<WriteMapping> WriteMapping::map(int fd, size_t bytes, size_t offset) {
+  auto region = detail::Region::map(fd, offset, bytes, true);
+  if (!region) return pass(std::move(region));
+  WriteMapping mapping;
+  mapping.region_ = std::move(*region);
+  return mapping;
+}
+
+Status populate_read(const void* address, size_t bytes) { return populate(address, bytes, MADV_POPULATE_READ); }
+Status populate_write(void* address, size_t bytes) { return populate(address, bytes, MADV_POPULATE_WRITE); }
+
+}  // namespace warmtier::base

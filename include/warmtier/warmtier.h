@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * warmtier: a host-local store of memories, read in place by any number of processes.
+ *
+ * Conventions
+ *  1. Calls return 0 (WARM_OK) or a negative WARM_E_* code; each call lists the codes it may return. warm_last_error() gives a
+ *     sentence with the value that was wrong and the value that would be right.
+ *  2. Structs that the caller fills start with `struct_bytes`; the *_INIT macros set it. Structs that the library fills take it
+ *     the same way. A library knows every older size. Reserved fields are zero and checked.
+ *  3. ids, embeddings and content are (pointer, length): any bytes, no terminating zero is needed or added.
+ *  4. Outputs are named `ret_...` and are untouched when a call fails.
+ *  5. All times are nanoseconds since 1970-01-01T00:00:00Z; all deadlines are relative, in milliseconds.
+ *  6. Functions are thread-safe unless their comment says otherwise. None is async-signal-safe. Threads must not be cancelled
+ *     (pthread_cancel) inside a call.
+ *
+ * Caveats
+ *  1. A view costs one embedding slot in the store until it is released, also in a stopped process. It costs nothing else:
+ *     other records are replaced, removed and compacted freely.
+ *  2. fork(): the child may go on using the client; it attaches by itself at its first call. Views from before the fork belong
+ *     to the parent: in the child they are WARM_E_STALE, and releasing them there does nothing. A vfork() child must not call.
+ *  3. The daemon restarts: reads go on; views stay what they were; writes wait up to their deadline. WARM_E_BUSY and
+ *     WARM_E_UNAVAILABLE mean "certainly not carried out"; WARM_E_UNKNOWN means "published, no answer": ask the store. It
+ *     stays unknown after a power cut.
+ *  4. An operation acknowledged as visible survives the death of any process, the daemon included; a power cut takes it back
+ *     unless a checkpoint came after it.
+ *  5. Reads return the daemon's own memory, mapped read-only. A failing disk may signal (SIGBUS) on a page that is not resident.
+ *  6. Data of one user is protected from other users by the kernel. Processes of one user can harm each other.
+ */
+#ifndef WARMTIER_WARMTIER_H
+#define WARMTIER_WARMTIER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define WARM_EXPORT __attribute__((visibility("default")))
+#else
+#define WARM_EXPORT
+#endif
+#ifdef __cplusplus
+#define WARM_NOEXCEPT noexcept
+extern "C" {
+#else
+#define WARM_NOEXCEPT
+#endif
+
+/* The closed table of results. */
+#define WARM_OK 0
+#define WARM_E_INVALID (-1)      /* an argument is not valid: null, bad flag, NaN or infinity, wrong dimensions */
+#define WARM_E_NOT_FOUND (-2)    /* no record has this id; it was true at a moment of the call */
+#define WARM_E_EXISTS (-3)       /* condition WARM_IF_ABSENT: a record with this id exists */
+#define WARM_E_CHANGED (-4)      /* condition WARM_IF_SEQUENCE: the record has another sequence, or there is none */
+#define WARM_E_BUSY (-5)         /* not carried out before the deadline, certainly */
+#define WARM_E_UNAVAILABLE (-6)  /* the daemon cannot be reached before the deadline; certainly not carried out */
+#define WARM_E_UNKNOWN (-7)      /* published, but no answer came before the deadline: it may or may not be carried out */
+#define WARM_E_FULL (-8)         /* the store has no room left */
+#define WARM_E_LIMIT (-9)        /* a limit is exceeded; the message names value and limit */
+#define WARM_E_CORRUPT (-10)     /* stored bytes failed a check; never reported as absent */
+#define WARM_E_UNSUPPORTED (-11) /* not supported by this daemon, kernel or processor */
+#define WARM_E_VERSION (-12)     /* library and daemon, or daemon and store, speak different versions */
+#define WARM_E_ACCESS (-13)      /* not permitted */
+#define WARM_E_NOMEM (-14)       /* out of memory or address space */
+#define WARM_E_SYSTEM (-15)      /* a system call failed; the message names it */
+#define WARM_E_STALE (-16)       /* the view is from before a fork or a recovery and means nothing any more */
+
+/* Limits. */
+#define WARM_ID_BYTES_MAX 1024u           /* an id has 1 to this many bytes */
+#define WARM_DIMENSIONS_MAX 4096u         /* an embedding has 1 to this many dimensions, fixed per store */
+#define WARM_CONTENT_BYTES_MAX 4294967295u /* 4 GiB - 1; the daemon's configuration sets a lower cap (64 MiB by default) */
+#define WARM_VIEWS_MAX 65536u             /* views that one client may hold */
+
+#define WARM_TIMEOUT_MS_DEFAULT 5000u
+
+typedef struct warm_client warm_client;
+
+/* ---- Options, open, close ------------------------------------------------------------------------------------------ */
+
+typedef struct warm_options {
+  uint32_t struct_bytes; /* WARM_OPTIONS_INIT sets it */
+  uint32_t timeout_ms;   /* deadline of every call that can wait; 0: WARM_TIMEOUT_MS_DEFAULT; UINT32_MAX: for ever */
+  const char *socket;    /* path of the daemon's socket; NULL: $WARMTIER_SOCKET, /run/warmtier/sock,
+                            $XDG_RUNTIME_DIR/warmtier.sock, the first one that is there */
+  uint64_t reserved[6];  /* zero */
+} warm_options;
+
+#define WARM_OPTIONS_INIT \
+  { sizeof(warm_options), 0, NULL, { 0, 0, 0, 0, 0, 0 } }
+
+/* Opens a client: connects to the daemon and maps its store read-only. `options` may be NULL.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (the message names the paths tried), WARM_E_VERSION, WARM_E_ACCESS,
+ *           WARM_E_LIMIT (the daemon has no session left for this user), WARM_E_UNSUPPORTED (processor without AVX; process
+ *           without a robust list), WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Lifetime: the client lives until warm_close. Its memory maps stay for the life of the process.
+ * Threads:  any thread; the client may be used by all threads at once.
+ * Blocks:   up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_open(const warm_options *options, warm_client **ret_client) WARM_NOEXCEPT;
+
+/* Ends the session and frees the client. NULL is allowed and does nothing.
+ * Returns:  WARM_OK; WARM_E_BUSY while views are held (the message says how many): nothing is closed then.
+ * Lifetime: `client` must not be used afterwards.
+ * Threads:  no other call on this client may be running.
+ * Blocks:   no.
+ * Since:    0.1 */
+WARM_EXPORT int warm_close(warm_client *client) WARM_NOEXCEPT;
+
+typedef struct warm_info {
+  uint32_t struct_bytes;        /* WARM_INFO_INIT sets it */
+  uint32_t dimensions;          /* of every embedding in this store */
+  uint32_t row_bytes;           /* an embedding row: dimensions * 4 rounded up to 64, padded with zeros */
+  uint32_t views_max;           /* views that this client may hold */
+  uint64_t capacity;            /* records the store may hold at most */
+  uint64_t content_bytes_max;   /* the daemon's configured cap */
+  uint8_t store_id[16];         /* random, set when the store was made */
+  uint64_t session;             /* number of this client's session; never repeats in a store */
+  uint32_t daemon_pid;          /* as the daemon sees itself */
+  uint32_t reserved;
+} warm_info;
+
+#define WARM_INFO_INIT \
+  { sizeof(warm_info), 0, 0, 0, 0, 0, { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 0, 0, 0 }
+
+/* What this client is attached to.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (in a fork child that cannot attach).
+ * Lifetime: values are copied.
+ * Threads:  any.
+ * Blocks:   no, but in a fork child up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_info_get(warm_client *client, warm_info *ret_info) WARM_NOEXCEPT;
+
+/* ---- Writing ------------------------------------------------------------------------------------------------------- */
+
+/* Conditions of a put or remove. */
+#define WARM_IF_ANY 0u      /* always */
+#define WARM_IF_ABSENT 1u   /* put only: no record has this id; else WARM_E_EXISTS */
+#define WARM_IF_SEQUENCE 2u /* the record's sequence is `if_sequence`; else WARM_E_CHANGED */
+
+/* Flags of a put or remove. */
+#define WARM_DURABLE 1u /* acknowledge when it survives power loss: refused (WARM_E_UNSUPPORTED) until the store has a log */
+
+/* Which of the optional fields of warm_memory are given. */
+#define WARM_GIVEN_CONTENT 1u     /* content, content_bytes; without it the content is absent, which is not "empty" */
+#define WARM_GIVEN_CREATED 2u     /* created_ns; else the daemon's clock (a replace keeps the old record's time) */
+#define WARM_GIVEN_LAST_ACCESS 4u /* last_access_ns; else the daemon's clock */
+
+/* One memory, as the caller gives it. */
+typedef struct warm_memory {
+  uint32_t struct_bytes;     /* WARM_MEMORY_INIT sets it */
+  uint32_t given;            /* WARM_GIVEN_* */
+  const void *id;            /* 1 to WARM_ID_BYTES_MAX bytes, any values */
+  size_t id_bytes;
+  const float *embedding;    /* `dimensions` finite values */
+  uint32_t dimensions;       /* must be the store's */
+  uint32_t condition;        /* WARM_IF_* */
+  uint64_t if_sequence;      /* for WARM_IF_SEQUENCE */
+  const void *content;       /* content_bytes bytes; may be NULL when content_bytes is 0 */
+  size_t content_bytes;
+  uint64_t created_ns;
+  uint64_t last_access_ns;
+  float confidence;          /* finite */
+  float activation;          /* finite */
+  float decay_rate;          /* finite */
+  uint32_t recall_count;
+  uint32_t flags;            /* WARM_DURABLE */
+  uint32_t reserved32;
+  uint64_t reserved[4];
+} warm_memory;
+
+#define WARM_MEMORY_INIT \
+  { sizeof(warm_memory), 0, NULL, 0, NULL, 0, 0, 0, NULL, 0, 0, 0, 1.0f, 0.0f, 0.0f, 0, 0, 0, { 0, 0, 0, 0 } }
+
+/* Stores a memory under its id, replacing what was there, if the condition holds. When it returns WARM_OK every process sees
+ * it. `ret_sequence` (may be NULL) receives the operation's sequence, which rises with every change of the store.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_EXISTS, WARM_E_CHANGED, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_UNKNOWN,
+ *           WARM_E_FULL, WARM_E_LIMIT, WARM_E_UNSUPPORTED, WARM_E_ACCESS, WARM_E_CORRUPT, WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Lifetime: everything is copied before it returns.
+ * Threads:  any. Puts of several threads run side by side; a put that starts after another returned comes later.
+ * Blocks:   up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_put(warm_client *client, const warm_memory *memory, uint64_t *ret_sequence) WARM_NOEXCEPT;
+
+/* Removes the memory with this id, if the condition (WARM_IF_ANY or WARM_IF_SEQUENCE) holds. Views of it stay what they are.
+ * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_CHANGED, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_UNKNOWN,
+ *           WARM_E_LIMIT, WARM_E_UNSUPPORTED (WARM_DURABLE), WARM_E_ACCESS, WARM_E_CORRUPT, WARM_E_SYSTEM.
+ * Lifetime: the id is copied before it returns. `ret_sequence` may be NULL.
+ * Threads:  any.
+ * Blocks:   up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_remove(warm_client *client, const void *id, size_t id_bytes, uint32_t condition, uint64_t if_sequence,
+                            uint32_t flags, uint64_t *ret_sequence) WARM_NOEXCEPT;
+
+/* ---- Reading ------------------------------------------------------------------------------------------------------- */
+
+#define WARM_CONTENT_ABSENT 0u
+#define WARM_CONTENT_PRESENT 1u
+
+/* A stable picture of one record: scalars as they were, pointers into the daemon's own memory, mapped read-only. */
+typedef struct warm_view {
+  uint32_t struct_bytes;     /* WARM_VIEW_INIT sets it */
+  uint32_t content_state;    /* WARM_CONTENT_* */
+  const void *id;
+  const float *embedding;    /* `dimensions` values on a 64-byte boundary, zeros up to a multiple of 16 */
+  const void *content;       /* content_bytes bytes; NULL when absent; not NULL when empty */
+  uint64_t content_bytes;
+  uint32_t id_bytes;
+  uint32_t dimensions;
+  uint64_t sequence;         /* of the put that made this record */
+  uint64_t created_ns;
+  uint64_t last_access_ns;
+  float confidence;
+  float activation;
+  float decay_rate;
+  uint32_t recall_count;
+  uint64_t internal[6];      /* the library's; copy a view only with all of it, and release it once */
+} warm_view;
+
+#define WARM_VIEW_INIT \
+  { sizeof(warm_view), 0, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0.0f, 0.0f, 0.0f, 0, { 0, 0, 0, 0, 0, 0 } }
+
+/* Gets a view of the memory with this id. No system call is made unless the daemon has restarted or a new segment must be
+ * mapped. Structure and id are checked; the payload's checksum is not.
+ * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_LIMIT (WARM_VIEWS_MAX),
+ *           WARM_E_CORRUPT (with the id in the message), WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Lifetime: the view and everything it points to live until warm_release; the record may be replaced or removed meanwhile.
+ * Threads:  any. A view may be read by all threads and released by any one of them.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_get(warm_client *client, const void *id, size_t id_bytes, warm_view *ret_view) WARM_NOEXCEPT;
+
+/* Releases a view. A view that was released, or was never filled, is left alone; so is a view from before a fork.
+ * Returns:  WARM_OK, WARM_E_INVALID.
+ * Lifetime: the view's pointers must not be used afterwards; the struct may be used again.
+ * Threads:  any, but one view is released by one thread.
+ * Blocks:   no.
+ * Since:    0.1 */
+WARM_EXPORT int warm_release(warm_client *client, warm_view *view) WARM_NOEXCEPT;
+
+#define WARM_VIEW_CURRENT 0u  /* the record is what the id names now */
+#define WARM_VIEW_REPLACED 1u /* the id names a newer record */
+#define WARM_VIEW_REMOVED 2u  /* the id names nothing */
+
+/* Says whether the store still holds what a view shows. `ret_state` receives WARM_VIEW_*.
+ * Returns:  WARM_OK, WARM_E_STALE, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_CORRUPT, WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Lifetime: the view is unchanged.
+ * Threads:  any.
+ * Blocks:   like warm_get.
+ * Since:    0.1 */
+WARM_EXPORT int warm_view_check(warm_client *client, const warm_view *view, uint32_t *ret_state) WARM_NOEXCEPT;
+
+/* Asks whether a record with this id is there; makes no view.
+ * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_CORRUPT, WARM_E_NOMEM,
+ *           WARM_E_SYSTEM.
+ * Lifetime: nothing is kept.
+ * Threads:  any.
+ * Blocks:   like warm_get.
+ * Since:    0.1 */
+WARM_EXPORT int warm_exists(warm_client *client, const void *id, size_t id_bytes) WARM_NOEXCEPT;
+
+/* ---- Statistics ---------------------------------------------------------------------------------------------------- */
+
+/* Numbers of the running daemon; counters start at 0 with each daemon unless the comment says "store". */
+typedef struct warm_stats {
+  uint32_t struct_bytes;          /* WARM_STATS_INIT sets it */
+  uint32_t io_backend;            /* 1: io_uring, 2: threads */
+  uint64_t records;               /* store: live records */
+  uint64_t capacity;              /* store: records it may hold at most */
+  uint64_t slots_allocated;       /* store: slots with space behind them */
+  uint64_t slots_free;            /* slots that a put may use at once */
+  uint64_t slots_waiting;         /* dead slots that wait for a checkpoint or for grace */
+  uint64_t slots_held;            /* dead slots that a view still pins */
+  uint64_t segments;              /* store: content segment files */
+  uint64_t content_bytes_live;    /* store: bytes of content records that live records name */
+  uint64_t content_bytes_total;   /* store: bytes appended to the segments that are there */
+  uint64_t sequence;              /* store: of the last change that every process sees */
+  uint64_t sequence_durable;      /* store: changes up to here survive power loss */
+  uint64_t sessions;              /* open sessions */
+  uint64_t channels;              /* open channels */
+  uint64_t puts;
+  uint64_t removes;
+  uint64_t refused;               /* requests answered without an effect */
+  uint64_t gets;                  /* as the clients say: untrusted */
+  uint64_t misses;                /* as the clients say: untrusted */
+  uint64_t lane_repairs;          /* as the clients say: untrusted */
+  uint64_t lanes_fenced;
+  uint64_t pins_voided;           /* pins of dead processes that were given up */
+  uint64_t sessions_ended;        /* by death or bye */
+  uint64_t checkpoints;
+  uint64_t index_doublings;
+  uint64_t requests_recovered;    /* requests in flight at the last restart that were decided then */
+  uint64_t bad_requests;          /* requests of clients that failed validation */
+  uint64_t damaged_records;       /* records that recovery found damaged */
+  uint64_t spin_ns;               /* time the store thread spent looking for work */
+  uint64_t uptime_ns;
+} warm_stats;
+
+#define WARM_STATS_INIT \
+  { sizeof(warm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Reads the daemon's status page. O(1), no system call.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (the daemon is gone and did not come back before the deadline).
+ * Lifetime: values are copied; each is right by itself, they are not of one moment.
+ * Threads:  any.
+ * Blocks:   no, unless the daemon restarts.
+ * Since:    0.1 */
+WARM_EXPORT int warm_stats_get(warm_client *client, warm_stats *ret_stats) WARM_NOEXCEPT;
+
+/* ---- Errors and version -------------------------------------------------------------------------------------------- */
+
+/* The constant's name, "WARM_E_FULL"; "WARM_E_?" for a number outside the table.
+ * Returns:  a static string, never NULL.   Lifetime: static.   Threads: any.   Blocks: no.   Since: 0.1 */
+WARM_EXPORT const char *warm_error_name(int code) WARM_NOEXCEPT;
+
+/* One sentence about the code.
+ * Returns:  a static string, never NULL.   Lifetime: static.   Threads: any.   Blocks: no.   Since: 0.1 */
+WARM_EXPORT const char *warm_strerror(int code) WARM_NOEXCEPT;
+
+/* The sentence about the last failure in the calling thread: what was wrong, which value, what would be right.
+ * Returns:  a string, never NULL; empty when nothing failed.
+ * Lifetime: until the next warmtier call of this thread.   Threads: any.   Blocks: no.   Since: 0.1 */
+WARM_EXPORT const char *warm_last_error(void) WARM_NOEXCEPT;
+
+/* The library's version, "0.1.0".
+ * Returns:  a static string.   Lifetime: static.   Threads: any.   Blocks: no.   Since: 0.1 */
+WARM_EXPORT const char *warm_version(void) WARM_NOEXCEPT;
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* WARMTIER_WARMTIER_H */

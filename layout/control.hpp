@@ -1,0 +1,113 @@
+// Messages on the control socket (SOCK_SEQPACKET). One message is one packet; every one but the doorbell starts with a
+// MessageHeader. What comes from a client is hostile input.
+//
+//   client                          daemon
+//   hello [channel, session] ------>              the two descriptors only to resume an earlier session
+//                          <------ welcome [tier, index, feed, status, results, channel, session] or refuse
+//                          <------ segments [..]  one or more, the last says so; all known segments
+//   segments_wanted        ------> segments [..]  the same list anew, with `epoch`
+//                          <------ index [index]  a larger table; the generation changes after it was sent
+//   put [content memfd]    ------>                content that does not fit a lane; answered in its result cell
+//   one byte               ------>                doorbell: the status page said that the daemon sleeps
+//   bye                    ------>                the session ends; its pins are void
+#pragma once
+
+#include <cstdint>
+
+#include "layout/layout.hpp"
+
+namespace warmtier::layout {
+
+constexpr uint32_t kProtocolVersion = 1;
+constexpr uint32_t kMessageBytesMax = sizeof(RequestHeader) + 64 + kDimensionsMax * 4 + kIdBytesMax;
+constexpr uint32_t kSegmentsPerMessage = 200;  // at most 253 descriptors travel in one message
+constexpr uint8_t kDoorbellByte = 'D';
+
+enum class MessageKind : uint32_t { hello = 1, welcome = 2, refuse = 3, segments = 4, segments_wanted = 5, index = 6, put = 7, bye = 8 };
+
+// Regions whose fingerprints the handshake compares, in this order.
+enum class Region : uint32_t { tier = 0, segment, index, feed, status, results, channel, session, control };
+constexpr uint32_t kRegions = 9;
+
+struct MessageHeader {
+  uint32_t kind;   // MessageKind
+  uint32_t bytes;  // of the whole message
+};
+
+struct Hello {
+  MessageHeader header;
+  uint32_t protocol_version;
+  uint32_t flags;  // zero
+  uint64_t fingerprints[kRegions];
+  uint64_t namespace_device;  // the client's PID namespace; the daemon cannot read it across users
+  uint64_t namespace_inode;
+  uint64_t resume_session;  // 0: a new session; else number, entry and channel of the one whose descriptors come along
+  uint64_t resume_channel;
+  uint32_t resume_index;
+  uint32_t reserved;
+};
+
+struct Welcome {
+  MessageHeader header;
+  uint32_t protocol_version;
+  uint32_t daemon_pid;
+  uint64_t session;
+  uint64_t channel;
+  uint32_t session_index;
+  uint32_t lanes;
+  uint32_t resumed;  // 1: session and channel are the ones that were handed back
+  uint32_t access;   // Access
+  uint64_t generation;
+  uint64_t capacity;
+  uint64_t content_bytes_max;
+  uint64_t hash_seed;
+  uint8_t store_id[16];
+  uint32_t dimensions;
+  uint32_t homes_log2;
+  uint64_t socket_done;
+};
+constexpr uint32_t kWelcomeDescriptors = 7;
+
+enum class Access : uint32_t { none = 0, read = 1, write = 2, admin = 3 };
+
+struct Refuse {
+  MessageHeader header;
+  int32_t code;  // WARM_E_*
+  uint32_t protocol_version;
+  char text[248];  // a sentence, zero-terminated
+};
+
+struct Segments {
+  MessageHeader header;
+  uint64_t epoch;   // of the status page when the list was made
+  uint32_t count;   // numbers and descriptors in this message
+  uint32_t last;    // 1: the list is complete
+  uint64_t numbers[kSegmentsPerMessage];
+};
+
+struct SegmentsWanted {
+  MessageHeader header;
+};
+
+struct IndexMessage {
+  MessageHeader header;
+  uint64_t generation;  // the value that makes this table the one to use
+  uint32_t homes_log2;
+  uint32_t reserved;
+};
+
+// Followed by embedding, id; one descriptor: a memfd sealed against SHRINK, GROW and WRITE that holds content_bytes bytes.
+struct PutMessage {
+  MessageHeader header;
+  uint64_t number;  // rises by 1 in a session from 1; <= socket_done: was carried out
+  uint64_t reserved[6];
+  RequestHeader request;
+};
+static_assert(sizeof(PutMessage) == 64 + sizeof(RequestHeader));
+static_assert(sizeof(Hello) == 16 + 72 + 32 + 8 && sizeof(Welcome) == 112 && sizeof(Refuse) == 264);
+
+struct Bye {
+  MessageHeader header;
+};
+
+}  // namespace warmtier::layout
