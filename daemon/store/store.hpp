@@ -1,0 +1,189 @@
+// The store: slots, segments, index, feed and their recovery, behind one facade. The truth, and its only writer.
+//
+// Thread law: everything is called by one thread, the store thread; `Published` alone is shared with the server thread.
+// A put never meets a full disk or a fresh page by itself: space is allocated and populated ahead by a preparing thread that
+// touches no word that counts.
+//
+// Invariants
+//  1. Nothing may fail after the first store to a line, a cell or a word: execute() reserves first.
+//  2. put is stored last; the index cell after it; the feed after the cell; the dead word of what it replaces last.
+//  3. A slot is used again only when its death is durable (<= D) and one scan of all pins found none: then put = 0, then free.
+//  4. The generation and the doubling cursor move between operations only.
+//  5. The superblock names C only after everything up to C is on the device.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/fd.hpp"
+#include "daemon/io/io.hpp"
+#include "layout/layout.hpp"
+
+namespace warmtier::daemon::store {
+
+struct InitOptions {
+  uint32_t dimensions = 768;
+  uint64_t capacity = uint64_t{1} << 24;
+  uint64_t segment_bytes = layout::kSegmentBytesDefault;
+};
+
+// Makes a new store in an empty or absent directory: warm.tier, content/, channels/. Refuses a directory that holds one
+// (WARM_E_EXISTS). Durable when it returns.
+base::Status initialise(const std::string& directory, const InitOptions& options);
+
+struct Options {
+  uint64_t content_bytes_max = layout::kContentCapBytesDefault;
+  uint64_t checkpoint_interval_ns = 5'000'000'000;
+  uint32_t prepared_slots = 16384;                    // free slots kept populated ahead
+  uint64_t prepared_content_bytes = uint64_t{8} << 20;  // of the active segment, kept populated ahead
+};
+
+// Who asked. Goes into the intent line and comes back from recovery.
+struct Origin {
+  uint32_t channel = 0;
+  uint32_t lane = 0;  // or layout::kIntentLaneSocket
+  uint64_t number = 0;
+  uint32_t session_index = 0;
+  uint64_t session = 0;
+  uint64_t ticket = 0;
+  uint32_t cell = 0;
+};
+
+// A validated private copy of the header, and the client's own bytes: hostile, they may change while they are read. Each is
+// read once.
+struct Request {
+  layout::RequestHeader header{};
+  const std::byte* embedding = nullptr;  // header.dimensions * 4 bytes, any alignment
+  const std::byte* id = nullptr;
+  const std::byte* content = nullptr;    // content_bytes, unless `staged`
+  class StagedContent* staged = nullptr; // large content that already lies in a segment of its own
+};
+
+struct Answer {
+  int32_t status = WARM_OK;
+  uint64_t sequence = 0;  // of the operation; of the record that refused it (EXISTS, CHANGED)
+  uint32_t slot = layout::kNoSlot;
+  uint64_t limit = 0;
+};
+
+enum class Disposition {
+  effect,   // carried out: answer it, then count it done
+  refused,  // answered without an effect
+  wait,     // no slot is free but some will be: leave the request where it is
+};
+
+// Content that was copied into a segment of its own before the store thread sees the request. Made by any thread.
+class StagedContent {
+ public:
+  StagedContent() = default;
+  StagedContent(StagedContent&&) = default;
+  StagedContent& operator=(StagedContent&&) = default;
+  base::Fd file;              // unlinked name until adopted: content/N.seg exists already
+  uint64_t segment = 0;
+  uint64_t segment_bytes = 0;
+  uint64_t content_hash = 0;  // layout::content_hash
+  uint32_t content_checksum = 0;
+  uint32_t id_bytes = 0;      // the room left for it before the content
+};
+
+// A request in flight at the last kill, decided by its intent line.
+struct Decided {
+  Origin origin;
+  Answer answer;
+  bool carried_out = false;  // false: it left no effect and is executed as new
+};
+
+// Pins of all sessions, as the session room knows them.
+class PinSource {
+ public:
+  virtual ~PinSource() = default;
+  // False while a process of an earlier daemon lives that has not handed back its pins.
+  virtual bool complete() = 0;
+  // Loads every pin cell once, after the caller's fence; values out of range are ignored by the caller.
+  virtual void for_each_pin(const std::function<void(uint32_t slot)>& visit) = 0;
+};
+
+// What the server thread hands to clients.
+struct PublishedSegment {
+  uint64_t number = 0;
+  int fd = -1;  // owned by the store; reopen it before passing it on
+};
+struct Published {
+  std::mutex mutex;  // rank: below every other lock of the daemon; held for copying and reopening only
+  uint64_t generation = 0;
+  uint32_t homes_log2 = 0;
+  int index_fd = -1;
+  int tier_fd = -1;
+  int feed_fd = -1;
+  int status_fd = -1;
+  uint64_t segment_epoch = 0;
+  std::vector<PublishedSegment> segments;
+};
+
+class Store {
+ public:
+  // Recovers what is there. On return index, feed and status are complete; the generation is still the old one, the intent
+  // undissolved (protocol: restart, steps 1 to 3). `io` outlives the store.
+  static base::Result<std::unique_ptr<Store>> open(const std::string& directory, const Options& options, io::Io& io);
+  ~Store();
+
+  // Restart, step 4: from now on the new index answers.
+  void open_generation();
+  // The request that was in flight, if any; apply its answer after open_generation(), then clear_intent().
+  [[nodiscard]] const std::optional<Decided>& decided() const;
+  void clear_intent();
+
+  void set_pin_source(PinSource* pins);  // before the first step()
+  // Sends a larger index to every session; called by step() before the generation changes.
+  void set_index_publisher(std::function<void(int index_fd, uint32_t homes_log2, uint64_t generation)> publish);
+
+  // One request. Never blocks.
+  Disposition execute(const Request& request, const Origin& origin, Answer& ret_answer);
+
+  // Background work, a bounded step of it: doubling, completions of a checkpoint, grace. True while more is waiting right now.
+  bool step();
+  // When step() wants to be called again without an event (monotonic ns; UINT64_MAX: never).
+  [[nodiscard]] uint64_t wake_at_ns() const;
+  // Readable when an I/O completion or the preparing thread wants a step().
+  [[nodiscard]] int event_fd() const;
+  // Starts a checkpoint soon.
+  void request_checkpoint();
+  // A last checkpoint, waited for; the superblock says clean. Nothing may be executed afterwards.
+  base::Status close_cleanly();
+
+  // Any thread: copies large content into a segment file of its own. `read` fills (destination, offset, bytes).
+  base::Result<StagedContent> stage(uint32_t id_bytes, uint64_t content_bytes,
+                                    const std::function<base::Status(std::byte*, uint64_t, uint64_t)>& read);
+
+  // Numbers that never repeat; stored before they are returned.
+  uint64_t take_session_number();
+  uint64_t take_channel_number();
+
+  [[nodiscard]] Published& published();
+  [[nodiscard]] layout::StatusPage& status();  // the session room counts its own fields in it
+  [[nodiscard]] const layout::Geometry& geometry() const;
+  [[nodiscard]] const uint8_t (&store_id() const)[16];
+  [[nodiscard]] uint64_t hash_seed() const;
+  [[nodiscard]] const uint8_t (&boot_id() const)[16];
+  [[nodiscard]] int directory_fd() const;
+  [[nodiscard]] const Options& options() const;
+  // Large content goes into a segment of its own above this.
+  [[nodiscard]] uint64_t own_segment_above_bytes() const;
+  // The first I/O error, if there was one: durability is not acknowledged any more.
+  [[nodiscard]] const std::optional<base::Error>& io_error() const;
+
+ private:
+  class Impl;
+  explicit Store(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace warmtier::daemon::store
