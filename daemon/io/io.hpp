@@ -26,6 +26,7 @@ enum class Kind : uint8_t { write, write_durable, read, sync_data, sync_range, s
 const char* kind_name(Kind kind) noexcept;
 
 // Made by one of the functions below, one for each kind. Descriptors and memory are borrowed until the completion is reaped.
+// Where a file has no offsets (a pipe), they mean nothing.
 struct Operation {
   uint64_t token;
   Kind kind;

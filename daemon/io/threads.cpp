@@ -37,14 +37,20 @@ int64_t sync_mapped(const Part& part) noexcept {
   return answer_of(::msync(reinterpret_cast<void*>(page), part.bytes + (begin - page), MS_SYNC));
 }
 
-int64_t call(const Operation& operation, const Part& part) noexcept {
+// A pipe has no offsets; the ring ignores them there, and so does this.
+int64_t transfer(decltype(&::pwritev2) system_call, int fd, const Part& part, int flags) noexcept {
   const iovec memory{.iov_base = part.memory, .iov_len = part.bytes};
+  const int64_t answer = answer_of(system_call(fd, &memory, 1, static_cast<off_t>(part.offset), flags));
+  return answer == -ESPIPE ? answer_of(system_call(fd, &memory, 1, -1, flags)) : answer;
+}
+
+int64_t call(const Operation& operation, const Part& part) noexcept {
   const auto offset = static_cast<off_t>(part.offset);
   const auto bytes = static_cast<off_t>(part.bytes);
   switch (operation.kind) {
-    case Kind::write: return answer_of(::pwritev2(operation.fd, &memory, 1, offset, 0));
-    case Kind::write_durable: return answer_of(::pwritev2(operation.fd, &memory, 1, offset, RWF_DSYNC));
-    case Kind::read: return answer_of(::preadv2(operation.fd, &memory, 1, offset, 0));
+    case Kind::write: return transfer(&::pwritev2, operation.fd, part, 0);
+    case Kind::write_durable: return transfer(&::pwritev2, operation.fd, part, RWF_DSYNC);
+    case Kind::read: return transfer(&::preadv2, operation.fd, part, 0);
     case Kind::sync_data: return answer_of(::fdatasync(operation.fd));
     case Kind::sync_range: return sync_mapped(part);
     case Kind::sync_directory: return answer_of(::fsync(operation.fd));

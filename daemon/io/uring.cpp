@@ -25,8 +25,11 @@ constexpr unsigned kRingEntries = 64;
 constexpr std::array kOpcodes{IORING_OP_READ,  IORING_OP_WRITE, IORING_OP_READ_FIXED,      IORING_OP_WRITE_FIXED,
                               IORING_OP_FSYNC, IORING_OP_NOP,   IORING_OP_SYNC_FILE_RANGE, IORING_OP_FALLOCATE};
 
-// What a kernel without io_uring, a sysctl, a security module or a container's filter answers.
-bool is_forbidden(int os_error) noexcept { return os_error == ENOSYS || os_error == EPERM || os_error == EACCES; }
+// What a kernel without io_uring, a sysctl, a security module or a container's filter answers; ENOMEM where the ring's own pages
+// count as locked memory and exceed the limit.
+bool is_forbidden(int os_error) noexcept {
+  return os_error == ENOSYS || os_error == EPERM || os_error == EACCES || os_error == ENOMEM;
+}
 
 std::unexpected<base::Error> refused(int os_error, const char* call) {
   auto error = base::fail_errno(os_error, "%s", call);
@@ -42,10 +45,10 @@ class UringIo final : public Io {
     const int setup = ::io_uring_queue_init(kRingEntries, &ring_, 0);
     if (setup < 0) return refused(-setup, "io_uring_setup");
     opened_ = true;
-    if (auto status = probe(); !status) return status;
     if (int answer = ::io_uring_register_eventfd(&ring_, event_.get()); answer < 0) {
       return refused(-answer, "io_uring_register (eventfd)");
     }
+    if (auto status = probe(); !status) return status;
     std::array<int, kHoldsMax> none{};
     none.fill(-1);
     if (int answer = ::io_uring_register_files(&ring_, none.data(), kHoldsMax); answer < 0) {
