@@ -19,6 +19,7 @@
 
 #include <pthread.h>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -255,6 +256,13 @@ struct alignas(16) FeedEntry {
   uint64_t place;   // slot 32, low half of the position 32
 };
 static_assert(sizeof(FeedEntry) == 16);
+
+inline void store_entry(FeedEntry& shared, const FeedEntry& value) noexcept {
+  store_quad(reinterpret_cast<Quad&>(shared), std::bit_cast<Quad>(value));
+}
+inline FeedEntry load_entry(const FeedEntry& shared) noexcept {
+  return std::bit_cast<FeedEntry>(load_quad(reinterpret_cast<const Quad&>(shared)));
+}
 
 constexpr uint64_t feed_bytes(uint32_t entries_log2) noexcept {
   return sizeof(FeedHeader) + (uint64_t{1} << entries_log2) * sizeof(FeedEntry);

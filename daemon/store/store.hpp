@@ -64,7 +64,7 @@ struct Request {
   const std::byte* embedding = nullptr;  // header.dimensions * 4 bytes, any alignment
   const std::byte* id = nullptr;
   const std::byte* content = nullptr;    // content_bytes, unless `staged`
-  class StagedContent* staged = nullptr; // large content that already lies in a segment of its own
+  class StagedContent* staged = nullptr;  // large content that already lies in a segment of its own
 };
 
 struct Answer {
@@ -80,18 +80,24 @@ enum class Disposition {
   wait,     // no slot is free but some will be: leave the request where it is
 };
 
-// Content that was copied into a segment of its own before the store thread sees the request. Made by any thread.
+struct Segment;
+
+// Large content in a segment of its own, before the store thread has seen the request. Made by any thread with Store::stage;
+// becomes part of the store when execute() carries the request out, else the file goes with it.
 class StagedContent {
  public:
-  StagedContent() = default;
-  StagedContent(StagedContent&&) = default;
-  StagedContent& operator=(StagedContent&&) = default;
-  base::Fd file;              // unlinked name until adopted: content/N.seg exists already
-  uint64_t segment = 0;
-  uint64_t segment_bytes = 0;
-  uint64_t content_hash = 0;  // layout::content_hash
-  uint32_t content_checksum = 0;
-  uint32_t id_bytes = 0;      // the room left for it before the content
+  StagedContent() noexcept;
+  StagedContent(StagedContent&&) noexcept;
+  StagedContent& operator=(StagedContent&&) noexcept;
+  ~StagedContent();
+
+ private:
+  friend class Store;
+  int content_directory_ = -1;  // borrowed from the store
+  std::unique_ptr<Segment> segment_;
+  uint64_t content_offset_ = 0;
+  uint64_t content_bytes_ = 0;
+  uint64_t content_hash_ = 0;
 };
 
 // A request in flight at the last kill, decided by its intent line.
@@ -150,9 +156,10 @@ class Store {
 
   // Background work, a bounded step of it: doubling, completions of a checkpoint, grace. True while more is waiting right now.
   bool step();
-  // When step() wants to be called again without an event (monotonic ns; UINT64_MAX: never).
-  [[nodiscard]] uint64_t wake_at_ns() const;
-  // Readable when an I/O completion or the preparing thread wants a step().
+  // The last call before a sleep on event_fd(): clears its events, steps once more, and says when step() wants to be called
+  // without an event (monotonic ns; 0: at once, do not sleep; UINT64_MAX: never).
+  [[nodiscard]] uint64_t wake_at_ns();
+  // Readable when an I/O completion or the preparing thread wants a step(). Can be polled; is never read by the caller.
   [[nodiscard]] int event_fd() const;
   // Starts a checkpoint soon.
   void request_checkpoint();

@@ -1,0 +1,127 @@
+#include "daemon/store/preparer.hpp"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace warmtier::daemon::store {
+namespace {
+
+template <typename... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+
+// Rows of neighbouring slots share pages: one call for each run.
+base::Status populate_slots(const Tier& tier, std::vector<uint32_t>& slots) {
+  std::sort(slots.begin(), slots.end());
+  for (size_t i = 0; i < slots.size();) {
+    size_t end = i + 1;
+    while (end < slots.size() && slots[end] == slots[end - 1] + 1 && slots[end] % layout::kSlotsPerChunk != 0) ++end;
+    const uint64_t run = end - i;
+    if (auto s = base::populate_write(tier.row(slots[i]), run * tier.geometry().row_bytes); !s) return s;
+    if (auto s = base::populate_write(&tier.line(slots[i]), run * sizeof(layout::SlotLine)); !s) return s;
+    i = end;
+  }
+  return {};
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<Preparer>> Preparer::start(const World& world) {
+  std::unique_ptr<Preparer> preparer(new Preparer(world));
+  const int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fd < 0) return base::fail_errno(errno, "eventfd");
+  preparer->event_.reset(fd);
+  preparer->thread_ = std::thread([p = preparer.get()] { p->run(); });
+  return preparer;
+}
+
+Preparer::~Preparer() {
+  {
+    std::lock_guard guard(mutex_);
+    stop_ = true;
+    jobs_.clear();
+  }
+  wake_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Preparer::order(Job job) {
+  {
+    std::lock_guard guard(mutex_);
+    jobs_.push_back(std::move(job));
+  }
+  wake_.notify_one();
+}
+
+bool Preparer::take(Prepared& ret_prepared) {
+  if (done_count_.load(std::memory_order_acquire) == 0) return false;
+  std::lock_guard guard(mutex_);
+  ret_prepared = std::move(done_.front());
+  done_.pop_front();
+  done_count_.store(done_.size(), std::memory_order_release);
+  return true;
+}
+
+void Preparer::clear_event() noexcept {
+  uint64_t count = 0;
+  (void)!::read(event_.get(), &count, sizeof count);
+}
+
+void Preparer::run() {
+  for (;;) {
+    Job job;
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [&] { return stop_ || !jobs_.empty(); });
+      if (stop_) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    Prepared prepared = carry_out(std::move(job));
+    {
+      std::lock_guard guard(mutex_);
+      done_.push_back(std::move(prepared));
+      done_count_.store(done_.size(), std::memory_order_release);
+    }
+    const uint64_t one = 1;
+    (void)!::write(event_.get(), &one, sizeof one);
+  }
+}
+
+Prepared Preparer::carry_out(Job job) {
+  Prepared prepared;
+  prepared.status = std::visit(
+      Overloaded{
+          [&](ChunkJob& j) -> base::Status {
+            const Tier& tier = *world_.tier;
+            const uint64_t offset = tier.geometry().chunk_offset(j.chunk);
+            if (auto s = base::allocate(tier.fd(), offset, tier.geometry().chunk_bytes); !s) return s;
+            const auto bytes = tier.chunk_bytes(j.chunk);
+            return base::populate_write(bytes.data(), bytes.size());
+          },
+          [&](SlotsJob& j) -> base::Status { return populate_slots(*world_.tier, j.slots); },
+          [&](SegmentJob& j) -> base::Status {
+            auto segment = make_segment(world_.content_directory, j.number, j.bytes, j.populate_bytes, world_.store_id);
+            if (!segment) return base::pass(std::move(segment));
+            prepared.segment = std::move(*segment);
+            return {};
+          },
+          [&](TailJob& j) -> base::Status { return base::populate_write(j.from, j.bytes); },
+          [&](TableJob& j) -> base::Status {
+            auto table = IndexTable::make(j.homes_log2, world_.hash_seed);
+            if (!table) return base::pass(std::move(table));
+            if (auto s = table->publish(); !s) return s;
+            prepared.table = std::move(*table);
+            return {};
+          },
+      },
+      job);
+  prepared.job = std::move(job);
+  return prepared;
+}
+
+}  // namespace warmtier::daemon::store

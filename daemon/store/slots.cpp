@@ -1,0 +1,68 @@
+#include "daemon/store/slots.hpp"
+
+#include "base/failpoint.hpp"
+
+namespace warmtier::daemon::store {
+
+std::optional<uint32_t> Slots::take() {
+  std::deque<uint32_t>& from = prepared_.empty() ? unprepared_ : prepared_;
+  if (from.empty()) return std::nullopt;
+  const uint32_t slot = from.front();
+  from.pop_front();
+  return slot;
+}
+
+void Slots::give_back(uint32_t slot) { prepared_.push_front(slot); }
+
+std::optional<uint32_t> Slots::next() const {
+  if (!prepared_.empty()) return prepared_.front();
+  if (!unprepared_.empty()) return unprepared_.front();
+  return std::nullopt;
+}
+
+std::vector<uint32_t> Slots::take_unprepared(size_t most) {
+  const size_t n = unprepared_.size() < most ? unprepared_.size() : most;
+  std::vector<uint32_t> slots(unprepared_.begin(), unprepared_.begin() + static_cast<ptrdiff_t>(n));
+  unprepared_.erase(unprepared_.begin(), unprepared_.begin() + static_cast<ptrdiff_t>(n));
+  return slots;
+}
+
+size_t Slots::grace(const Tier& tier, uint64_t durable, PinSource& pins) {
+  std::vector<uint32_t> batch;
+  batch.swap(held_);
+  while (batch.size() < layout::kGraceBatchSlots && ripe(durable)) {
+    batch.push_back(waiting_.front().slot);
+    waiting_.pop_front();
+  }
+  if (batch.empty()) return 0;
+  pinned_.resize((tier.slots() + 63) / 64);
+
+  // The deaths are stored. A pin that ever passed its re-check was visible at this fence; one stored later fails it.
+  WARM_FAILPOINT("store.grace_before_fence");
+  layout::fence_full();
+  WARM_FAILPOINT("store.grace_after_fence");
+  const uint64_t slots = tier.slots();
+  pins.for_each_pin([&](uint32_t slot) {
+    if (slot >= slots) return;
+    pinned_[slot / 64] |= uint64_t{1} << slot % 64;
+    pins_.push_back(slot);
+  });
+  WARM_FAILPOINT("store.grace_scanned");
+
+  const size_t freed_from = unprepared_.size();
+  for (uint32_t slot : batch) {
+    if ((pinned_[slot / 64] >> slot % 64 & 1) != 0) {
+      held_.push_back(slot);
+      continue;
+    }
+    layout::store_relaxed(tier.line(slot).put, 0);
+    unprepared_.push_back(slot);
+  }
+  // put = 0 before any byte of a next tenant: a reader without a pin discards what it read.
+  layout::fence_release();
+  for (uint32_t slot : pins_) pinned_[slot / 64] = 0;
+  pins_.clear();
+  return unprepared_.size() - freed_from;
+}
+
+}  // namespace warmtier::daemon::store

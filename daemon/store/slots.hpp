@@ -1,0 +1,55 @@
+// Slots that no record uses: free ones, and dead ones on their way to be free.
+//
+//   died -> waiting (its death must become durable) -> ripe (one scan of all pins) -> put = 0 -> prepared -> free
+//                                                        \-> held (a view pins it): looked at again with the next batch
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "daemon/store/store.hpp"
+#include "daemon/store/tier.hpp"
+
+namespace warmtier::daemon::store {
+
+class Slots {
+ public:
+  // A slot that a put may use; populated ones first. nullopt: none.
+  std::optional<uint32_t> take();
+  void give_back(uint32_t slot);  // taken, but not used
+  [[nodiscard]] std::optional<uint32_t> next() const;  // what take() would give: for a prefetch
+
+  void add_prepared(uint32_t slot) { prepared_.push_back(slot); }
+  void add_unprepared(uint32_t slot) { unprepared_.push_back(slot); }
+  // Up to `most` unprepared ones, for the preparing thread; they come back by add_prepared.
+  std::vector<uint32_t> take_unprepared(size_t most);
+
+  void died(uint32_t slot, uint64_t sequence) { waiting_.push_back({slot, sequence}); }
+  // Whether a batch of grace would find something: deaths up to `durable`.
+  [[nodiscard]] bool ripe(uint64_t durable) const { return !waiting_.empty() && waiting_.front().sequence <= durable; }
+  // One batch: fence, every pin once, put = 0 for what nobody pins, fence. Held slots are looked at again. Returns how many
+  // slots became free.
+  size_t grace(const Tier& tier, uint64_t durable, PinSource& pins);
+
+  [[nodiscard]] size_t free() const { return prepared_.size() + unprepared_.size(); }
+  [[nodiscard]] size_t prepared() const { return prepared_.size(); }
+  [[nodiscard]] size_t unprepared() const { return unprepared_.size(); }
+  [[nodiscard]] size_t waiting() const { return waiting_.size(); }
+  [[nodiscard]] size_t held() const { return held_.size(); }
+
+ private:
+  struct Dead {
+    uint32_t slot;
+    uint64_t sequence;
+  };
+  std::deque<uint32_t> prepared_;
+  std::deque<uint32_t> unprepared_;
+  std::deque<Dead> waiting_;  // by sequence
+  std::vector<uint32_t> held_;
+  std::vector<uint64_t> pinned_;  // bitmap, clear between batches
+  std::vector<uint32_t> pins_;    // what is set in it
+};
+
+}  // namespace warmtier::daemon::store

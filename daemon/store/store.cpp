@@ -1,0 +1,1021 @@
+#include "daemon/store/store.hpp"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "base/checked.hpp"
+#include "base/clock.hpp"
+#include "base/failpoint.hpp"
+#include "daemon/store/checkpoint.hpp"
+#include "daemon/store/index.hpp"
+#include "daemon/store/preparer.hpp"
+#include "daemon/store/recovery.hpp"
+#include "daemon/store/segments.hpp"
+#include "daemon/store/shared_pages.hpp"
+#include "daemon/store/slots.hpp"
+#include "daemon/store/tier.hpp"
+#include "daemon/store/witness.hpp"
+#include "layout/record.hpp"
+#include "layout/validate.hpp"
+
+namespace warmtier::daemon::store {
+namespace {
+
+using layout::RecordHeader;
+using layout::SlotLine;
+
+constexpr uint32_t kDoublingHomesPerPut = 16;
+constexpr uint32_t kDoublingHomesPerStep = 64;
+constexpr size_t kSlotsPerJob = 1024;
+constexpr uint64_t kTailJobBytes = uint64_t{1} << 20;
+constexpr uint64_t kAllocationRetryNs = 100 * base::kNsPerMs;
+constexpr uint64_t kHeldRetryNs = base::kNsPerMs;
+constexpr uint32_t kStepsPerClockLook = 64;
+
+}  // namespace
+
+StagedContent::StagedContent() noexcept = default;
+StagedContent::StagedContent(StagedContent&&) noexcept = default;
+StagedContent& StagedContent::operator=(StagedContent&& other) noexcept {
+  if (this == &other) return *this;
+  if (segment_) ::unlinkat(content_directory_, segment_name(segment_->number).c_str(), 0);
+  content_directory_ = other.content_directory_;
+  segment_ = std::move(other.segment_);
+  content_offset_ = other.content_offset_;
+  content_bytes_ = other.content_bytes_;
+  content_hash_ = other.content_hash_;
+  return *this;
+}
+StagedContent::~StagedContent() {
+  if (segment_) ::unlinkat(content_directory_, segment_name(segment_->number).c_str(), 0);
+}
+
+class Store::Impl {
+ public:
+  Impl(const Options& options, io::Io& io) : options_(options), io_(io) {}
+
+  base::Status open(const std::string& directory);
+  void open_generation();
+  void clear_intent();
+  Disposition put(const Request& request, const Origin& origin, Answer& answer);
+  Disposition remove(const Request& request, const Origin& origin, Answer& answer);
+  bool step();
+  uint64_t wake_at_ns();
+  base::Status close_cleanly();
+  base::Result<StagedContent> stage(uint32_t id_bytes, uint64_t content_bytes,
+                                    const std::function<base::Status(std::byte*, uint64_t, uint64_t)>& read);
+  void publish_segments();
+
+  struct Found {
+    IndexTable::Place place;
+    uint32_t slot = 0;
+    uint64_t record_bytes = 0;  // 0: its record cannot be read
+  };
+  // Where a new record's bytes go.
+  struct Room {
+    Segment* segment = nullptr;
+    uint64_t offset = 0;
+    uint64_t bytes = 0;
+    uint64_t content_hash = 0;
+    bool own = false;  // a segment of its own, not in the table yet
+  };
+  // The cells of one change: the old table decides, the new one follows while a doubling runs.
+  struct Cells {
+    IndexTable::Place old_place;
+    std::optional<IndexTable::Place> new_place;
+  };
+  enum class Reservation : uint8_t { ok, wait, full };
+  struct Doubling {
+    IndexTable table;
+    uint64_t cursor = 0;
+  };
+
+  Disposition refuse(Answer& answer, int32_t status, uint64_t sequence, uint64_t limit);
+  void take_request_id(const Request& request);
+  std::optional<Found> find(uint64_t hash) const;
+  static Disposition condition_refusal(const layout::RequestHeader& header, uint64_t sequence, Answer& answer);
+  Reservation no_slot();
+  Reservation reserve_room(uint64_t bytes, const Request& request, Room& room);
+  void fill_record(const Request& request, Room& room);
+  bool reserve_cells(uint64_t hash, const std::optional<Found>& found, Cells& cells);
+  void write_intent(layout::IntentKind kind, uint64_t sequence, const Origin& origin, uint32_t old_slot, uint32_t new_slot);
+  void end_record(const Found& found, uint64_t sequence);
+  void seal_active();
+  void adopt_active(std::unique_ptr<Segment> segment);
+  void unlink_dead_segments();
+  void begin_doubling();
+  bool advance_doubling(uint32_t homes);
+  void complete_doubling();
+  base::Status finish_doubling_now();
+  void take_prepared();
+  void order_preparations();
+  void begin_checkpoint(bool clean);
+  void checkpoint_done();
+  void refresh_status();
+  [[nodiscard]] uint64_t last_sequence() const { return next_sequence_ - 1; }
+  [[nodiscard]] uint64_t slack() const { return tier_->slots() - status().records; }
+  [[nodiscard]] bool can_grow() const { return tier_->chunks() < tier_->geometry().chunks_max(); }
+  [[nodiscard]] layout::StatusPage& status() const { return status_->page(); }
+  uint64_t take_number(uint64_t& word) { return __atomic_fetch_add(&word, 1, __ATOMIC_ACQ_REL); }
+
+  const Options options_;
+  io::Io& io_;
+  base::Fd directory_;
+  base::Fd content_directory_;
+  Witness witness_;
+  layout::Superblock superblock_{};  // the last one written
+  std::optional<Tier> tier_;
+  SegmentTable segments_;
+  Slots slots_;
+  std::optional<Feed> feed_;
+  std::optional<StatusMap> status_;
+  IndexTable index_;
+  std::optional<Doubling> doubling_;
+  std::optional<IndexTable> next_table_;
+  std::optional<Checkpoint> checkpoint_;
+  std::unique_ptr<Preparer> preparer_;
+  base::Fd events_;  // epoll over the completions' and the preparer's eventfd
+  Published published_;
+  std::optional<Decided> decided_;
+  std::optional<base::Error> io_error_;
+  PinSource* pins_ = nullptr;
+  std::function<void(int, uint32_t, uint64_t)> publish_index_;
+
+  uint64_t generation_ = 0;
+  uint64_t next_sequence_ = 1;
+  uint64_t durable_ = 0;  // D
+  uint64_t content_bytes_live_ = 0;
+  uint64_t content_bytes_total_ = 0;
+  uint64_t checkpoint_sequence_ = 0;  // C of the one that runs
+  Segment* active_ = nullptr;
+  std::unique_ptr<Segment> spare_;
+  std::vector<uint64_t> dead_segments_;  // sealed, without a live record
+  bool chunk_ordered_ = false;
+  bool spare_ordered_ = false;
+  bool tail_ordered_ = false;
+  bool table_ordered_ = false;
+  size_t slots_in_job_ = 0;
+  uint64_t allocation_failed_ns_ = 0;
+  uint64_t held_looked_ns_ = 0;
+  bool checkpoint_requested_ = false;
+  uint64_t dirty_since_ns_ = 0;
+  uint32_t steps_ = 0;
+  bool changed_ = true;
+  uint32_t table_log2_wanted_ = 0;
+
+  // The request in progress.
+  uint32_t id_bytes_ = 0;
+  uint64_t hash_ = 0;
+  alignas(64) std::byte id_[layout::kIdBytesMax];
+};
+
+// ---- opening ---------------------------------------------------------------------------------------------------------------
+
+base::Status Store::Impl::open(const std::string& directory) {
+  auto dir = base::open_at(AT_FDCWD, directory.c_str(), O_RDONLY | O_DIRECTORY);
+  if (!dir) return base::pass(std::move(dir));
+  directory_ = std::move(*dir);
+  auto file = base::open_at(directory_.get(), "warm.tier", O_RDWR);
+  if (!file) return base::pass(std::move(file));
+  auto content = base::open_at(directory_.get(), "content", O_RDONLY | O_DIRECTORY);
+  if (!content) return base::pass(std::move(content));
+  content_directory_ = std::move(*content);
+
+  auto superblock = read_superblock(file->get());
+  if (!superblock) return base::pass(std::move(superblock));
+  superblock_ = *superblock;
+  auto witness = Witness::of(directory_.get());
+  if (!witness) return base::pass(std::move(witness));
+  witness_ = *witness;
+
+  auto tier = Tier::open(std::move(*file), superblock_);
+  if (!tier) return base::pass(std::move(tier));
+  tier_.emplace(std::move(*tier));
+  layout::NumbersLine& numbers = tier_->control().numbers;
+  const bool io_error_before = numbers.device_recovery != 0;
+  const bool from_device = io_error_before || !witness_.page_cache_holds(superblock_);
+  if (io_error_before) {
+    // Readers that still hold the old maps must not believe what is erased now.
+    layout::store_seq_cst(tier_->control().generation.generation, 0);
+    ::posix_fadvise(tier_->fd(), layout::kTierHeaderBytes, 0, POSIX_FADV_DONTNEED);
+    std::fprintf(stderr, "<4>store: an I/O error was seen in the last run: the device alone is believed\n");
+  }
+  if (!from_device) {
+    // The superblock is believed durable from here on (D = its C): make it so.
+    const auto pages = tier_->mapped(0, 2 * layout::kPageBytes);
+    if (auto r = io::run(io_, io::Operation::sync_range(1, tier_->fd(), 0, pages), "sync of the superblock"); !r) {
+      return base::pass(std::move(r));
+    }
+  }
+  WARM_FAILPOINT("store.recovery_begun");
+  auto recovered = recover(*tier_, superblock_, from_device, content_directory_.get(), segments_, slots_);
+  if (!recovered) return base::pass(std::move(recovered));
+  index_ = std::move(recovered->index);
+  next_sequence_ = recovered->next_sequence;
+  decided_ = std::move(recovered->decided);
+  content_bytes_live_ = recovered->content_bytes_live;
+  durable_ = superblock_.checkpoint_sequence;
+
+  auto raise = [](uint64_t& word, uint64_t value) {
+    if (word < value) layout::store_release(word, value);
+  };
+  raise(numbers.next_segment, superblock_.next_segment);
+  raise(numbers.next_session, superblock_.next_session);
+  raise(numbers.next_channel, superblock_.next_channel);
+  segments_.for_each([&](Segment& segment) {
+    raise(numbers.next_segment, segment.number + 1);
+    content_bytes_total_ += segment.tail - sizeof(layout::SegmentHeader);
+    if (segment.live_records == 0) dead_segments_.push_back(segment.number);
+  });
+
+  checkpoint_.emplace(io_, *tier_, segments_, content_directory_.get());
+  // What an earlier life left unsynced is not known: the first checkpoint takes everything.
+  for (uint64_t chunk = 0; chunk < tier_->chunks(); ++chunk) checkpoint_->mark_dirty(static_cast<uint32_t>(chunk * layout::kSlotsPerChunk));
+  if (from_device) {
+    layout::store_release(tier_->control().intent.state, 0);
+    WARM_FAILPOINT("store.recovery_before_checkpoint");
+    begin_checkpoint(false);
+    if (auto s = checkpoint_->finish(); !s) return s;
+    checkpoint_done();
+    if (io_error_before) {
+      layout::store_release(numbers.device_recovery, 0);
+      const auto page = tier_->mapped(layout::kControlPageOffset, layout::kPageBytes);
+      if (auto r = io::run(io_, io::Operation::sync_range(1, tier_->fd(), layout::kControlPageOffset, page), "sync of the control page"); !r) {
+        return base::pass(std::move(r));
+      }
+    }
+  }
+
+  auto feed = Feed::make();
+  if (!feed) return base::pass(std::move(feed));
+  feed_.emplace(std::move(*feed));
+  auto status_map = StatusMap::make();
+  if (!status_map) return base::pass(std::move(status_map));
+  status_.emplace(std::move(*status_map));
+  auto active = make_segment(content_directory_.get(), take_number(numbers.next_segment), superblock_.segment_bytes,
+                             options_.prepared_content_bytes, superblock_.store_id);
+  if (!active) return base::pass(std::move(active));
+
+  Preparer::World world{.tier = &*tier_, .content_directory = content_directory_.get(), .store_id = {}, .hash_seed = superblock_.hash_seed};
+  std::memcpy(world.store_id, superblock_.store_id, sizeof world.store_id);
+  auto preparer = Preparer::start(world);
+  if (!preparer) return base::pass(std::move(preparer));
+  preparer_ = std::move(*preparer);
+  events_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  if (!events_) return base::fail_errno(errno, "epoll_create1");
+  for (int fd : {io_.completion_fd(), preparer_->event_fd()}) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.fd = fd;
+    if (::epoll_ctl(events_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return base::fail_errno(errno, "epoll_ctl");
+  }
+
+  while (generation_ == 0 || generation_ == tier_->control().generation.generation) {
+    if (auto s = base::fill_random(&generation_, sizeof generation_); !s) return s;
+  }
+  layout::StatusPage& page = status();
+  page.io_backend = std::strcmp(io_.name(), "io_uring") == 0 ? 1 : 2;
+  page.buffers_registered = io_.buffers_registered() ? 1 : 0;
+  page.slots_allocated = tier_->slots();
+  page.content_bytes_max = options_.content_bytes_max;
+  page.sequence = last_sequence();
+  page.sequence_durable = durable_;
+  page.feed_head = feed_->head();
+  page.records = recovered->records;
+  page.damaged_records = recovered->damaged;
+  page.requests_recovered = decided_ && decided_->carried_out ? 1 : 0;
+  {
+    std::lock_guard guard(published_.mutex);
+    published_.generation = generation_;
+    published_.homes_log2 = index_.homes_log2();
+    published_.index_fd = index_.fd();
+    published_.tier_fd = tier_->fd();
+    published_.feed_fd = feed_->fd();
+    published_.status_fd = status_->fd();
+  }
+  adopt_active(std::move(*active));
+  refresh_status();
+  status_->publish();
+  return {};
+}
+
+void Store::Impl::open_generation() {
+  WARM_FAILPOINT("store.generation_before");
+  layout::store_seq_cst(tier_->control().generation.generation, generation_);
+  WARM_FAILPOINT("store.generation_after");
+}
+
+void Store::Impl::clear_intent() {
+  layout::store_release(tier_->control().intent.state, 0);
+  decided_.reset();
+}
+
+// ---- finding ---------------------------------------------------------------------------------------------------------------
+
+// One private copy of the id: the client may change its own while we read.
+void Store::Impl::take_request_id(const Request& request) {
+  id_bytes_ = request.header.id_bytes;
+  std::memcpy(id_, request.id, id_bytes_);
+  hash_ = base::hash64(id_, id_bytes_, superblock_.hash_seed);
+  index_.prefetch(hash_);
+}
+
+std::optional<Store::Impl::Found> Store::Impl::find(uint64_t hash) const {
+  const uint32_t tag = layout::tag_of_hash(hash);
+  std::optional<Found> found;
+  index_.for_each_of_home(layout::home_of_hash(hash, index_.homes_log2()), [&](const IndexTable::Place& place, uint64_t cell) {
+    if (layout::cell_tag(cell) != tag) return false;
+    const uint32_t slot = layout::cell_slot(cell);
+    const SlotLine& line = tier_->line(slot);
+    const layout::Locator at = layout::locator_of(line.locator);
+    const Segment* segment = segments_.find(at.segment);
+    // A record that cannot be read any more is taken for this id: 26 bits and its home agree, and it must stay replaceable.
+    uint64_t bytes = 0;
+    if (segment != nullptr && at.offset_bytes + sizeof(RecordHeader) <= segment->bytes) {
+      RecordHeader header;
+      std::memcpy(&header, segment->at(at.offset_bytes), sizeof header);
+      if (header.put == line.put && at.offset_bytes + sizeof header + header.id_bytes <= segment->bytes) {
+        if (header.id_bytes != id_bytes_ || std::memcmp(segment->at(at.offset_bytes + sizeof header), id_, id_bytes_) != 0) return false;
+        bytes = layout::record_bytes(header.id_bytes, header.stored_bytes);
+      }
+    }
+    found = Found{.place = place, .slot = slot, .record_bytes = bytes};
+    return true;
+  });
+  return found;
+}
+
+Disposition Store::Impl::refuse(Answer& answer, int32_t code, uint64_t sequence, uint64_t limit) {
+  answer = {.status = code, .sequence = sequence, .slot = layout::kNoSlot, .limit = limit};
+  layout::count(status().refused);
+  return Disposition::refused;
+}
+
+// ---- reserving: nothing may fail after the first store ------------------------------------------------------------------------
+
+Store::Impl::Reservation Store::Impl::no_slot() {
+  const uint64_t now = base::monotonic_ns();
+  const bool pins_known = pins_ != nullptr && pins_->complete();
+  if (slots_.held() > 0 && pins_known && now - held_looked_ns_ > kHeldRetryNs) {
+    held_looked_ns_ = now;
+    if (slots_.grace(*tier_, durable_, *pins_) > 0) return Reservation::ok;
+  }
+  if (slots_in_job_ > 0 || chunk_ordered_) return Reservation::wait;
+  if (slots_.waiting() > 0 && pins_known && !io_error_) {
+    checkpoint_requested_ = true;
+    return Reservation::wait;
+  }
+  if (!can_grow() || (allocation_failed_ns_ != 0 && now - allocation_failed_ns_ < kAllocationRetryNs)) return Reservation::full;
+  chunk_ordered_ = true;
+  preparer_->order(ChunkJob{tier_->chunks()});
+  return Reservation::wait;
+}
+
+Store::Impl::Reservation Store::Impl::reserve_room(uint64_t bytes, const Request& request, Room& room) {
+  room.bytes = bytes;
+  if (request.staged != nullptr) return Reservation::ok;
+  if (active_->bytes - active_->tail >= bytes) {
+    room.segment = active_;
+    room.offset = active_->tail;
+    return Reservation::ok;
+  }
+  if (bytes > superblock_.segment_bytes - sizeof(layout::SegmentHeader)) return Reservation::full;
+  if (spare_) {
+    seal_active();
+    adopt_active(std::move(spare_));
+    room.segment = active_;
+    room.offset = active_->tail;
+    return Reservation::ok;
+  }
+  const uint64_t now = base::monotonic_ns();
+  if (!spare_ordered_ && allocation_failed_ns_ != 0 && now - allocation_failed_ns_ < kAllocationRetryNs) return Reservation::full;
+  order_preparations();
+  return Reservation::wait;
+}
+
+// Cells for a change of hash_: the ones that exist, or empty ones within reach.
+bool Store::Impl::reserve_cells(uint64_t hash, const std::optional<Found>& found, Cells& cells) {
+  const uint64_t home = layout::home_of_hash(hash, index_.homes_log2());
+  if (found) {
+    cells.old_place = found->place;
+  } else {
+    auto place = index_.find_empty(home);
+    if (!place) return false;
+    cells.old_place = *place;
+  }
+  cells.new_place.reset();
+  if (doubling_ && home < doubling_->cursor) {
+    IndexTable& table = doubling_->table;
+    const uint64_t new_home = layout::home_of_hash(hash, table.homes_log2());
+    cells.new_place = found ? table.find_slot(new_home, layout::tag_of_hash(hash), found->slot) : table.find_empty(new_home);
+    WARM_ASSERT(!found || cells.new_place);  // invariant 2 of the index
+    if (!cells.new_place) {
+      // The new table's chain is full: that table is discarded and one of twice its size begun.
+      table_log2_wanted_ = table.homes_log2() + 1;
+      doubling_.reset();
+    }
+  }
+  return true;
+}
+
+// ---- changing ----------------------------------------------------------------------------------------------------------------
+
+void Store::Impl::write_intent(layout::IntentKind kind, uint64_t sequence, const Origin& origin, uint32_t old_slot, uint32_t new_slot) {
+  layout::IntentLine& intent = tier_->control().intent;
+  layout::store_release(intent.state, 0);
+  layout::fence_release();
+  WARM_FAILPOINT("store.intent_cleared");
+  layout::store_relaxed(reinterpret_cast<uint32_t&>(intent.kind), static_cast<uint32_t>(kind));
+  layout::store_relaxed(intent.channel, origin.channel);
+  layout::store_relaxed(intent.lane, origin.lane);
+  layout::store_relaxed(intent.session_index, origin.session_index);
+  layout::store_relaxed(intent.number, origin.number);
+  layout::store_relaxed(intent.session, origin.session);
+  layout::store_relaxed(intent.ticket, origin.ticket);
+  layout::store_relaxed(intent.cell, origin.cell);
+  layout::store_relaxed(intent.old_slot, old_slot);
+  layout::store_relaxed(intent.new_slot, new_slot);
+  WARM_FAILPOINT("store.intent_filled");
+  layout::store_release(intent.state, sequence);
+  WARM_FAILPOINT("store.intent_stored");
+}
+
+// Content and id into the reserved room: private until the line names it.
+void Store::Impl::fill_record(const Request& request, Room& room) {
+  const bool absent = (request.header.given & WARM_GIVEN_CONTENT) == 0;
+  if (request.staged != nullptr) {
+    room.content_hash = request.staged->content_hash_;
+    room.segment = &segments_.add(std::move(request.staged->segment_));
+    room.segment->sealed = true;
+    room.offset = sizeof(layout::SegmentHeader);
+    room.own = true;
+  }
+  std::byte* at = room.segment->at(room.offset) + sizeof(RecordHeader);
+  layout::store_bytes(at, id_, id_bytes_);
+  if (request.staged != nullptr) return;
+  const uint64_t bytes = request.header.content_bytes;
+  if (bytes > 0) layout::store_bytes(at + id_bytes_, request.content, bytes);
+  room.content_hash = layout::content_hash(at + id_bytes_, bytes, absent);
+}
+
+void Store::Impl::end_record(const Found& found, uint64_t sequence) {
+  SlotLine& line = tier_->line(found.slot);
+  const layout::Locator at = layout::locator_of(line.locator);
+  layout::store_release(line.dead, layout::dead_word(sequence, layout::sequence_of(line.put)));
+  WARM_FAILPOINT("store.dead_stored");
+  checkpoint_->mark_dirty(found.slot);
+  slots_.died(found.slot, sequence);
+  if (Segment* segment = segments_.find(at.segment); segment != nullptr) {
+    segment->last_death = sequence;
+    segment->live_bytes -= std::min(segment->live_bytes, found.record_bytes);
+    content_bytes_live_ -= std::min(content_bytes_live_, found.record_bytes);
+    if (segment->live_records > 0 && --segment->live_records == 0 && segment->sealed) dead_segments_.push_back(segment->number);
+  }
+}
+
+Disposition Store::Impl::condition_refusal(const layout::RequestHeader& header, uint64_t sequence, Answer& answer) {
+  answer = {.status = header.condition == WARM_IF_ABSENT ? WARM_E_EXISTS : WARM_E_CHANGED, .sequence = sequence};
+  return Disposition::refused;
+}
+
+Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer& answer) {
+  const layout::RequestHeader& header = asked.header;
+  if (doubling_) advance_doubling(kDoublingHomesPerPut);
+  if (next_sequence_ >= layout::kSequenceMax) return refuse(answer, WARM_E_LIMIT, 0, layout::kSequenceMax);
+  take_request_id(asked);
+
+  std::optional<uint32_t> taken = slots_.take();
+  if (!taken) {
+    switch (no_slot()) {
+      case Reservation::ok: taken = slots_.take(); break;
+      case Reservation::wait: return Disposition::wait;
+      case Reservation::full: return refuse(answer, WARM_E_FULL, 0, tier_->geometry().capacity);
+    }
+  }
+  const uint32_t slot = *taken;
+  SlotLine& line = tier_->line(slot);
+  std::byte* row = tier_->row(slot);
+  const size_t value_bytes = size_t{header.dimensions} * 4;
+  layout::store_bytes(row, asked.embedding, value_bytes);
+  const std::optional<Found> found = find(hash_);
+  layout::store_zeros(row + value_bytes, tier_->geometry().row_bytes - value_bytes);
+  auto back = [&](Disposition disposition) {
+    slots_.give_back(slot);
+    return disposition;
+  };
+  if (!layout::all_finite(reinterpret_cast<const float*>(row), header.dimensions)) return back(refuse(answer, WARM_E_INVALID, 0, 0));
+
+  const uint64_t old_sequence = found ? layout::sequence_of(tier_->line(found->slot).put) : 0;
+  if ((header.condition == WARM_IF_ABSENT && found) ||
+      (header.condition == WARM_IF_SEQUENCE && (!found || old_sequence != header.if_sequence))) {
+    layout::count(status().refused);
+    return back(condition_refusal(header, old_sequence, answer));
+  }
+
+  Room room;
+  const bool absent = (header.given & WARM_GIVEN_CONTENT) == 0;
+  const uint64_t record_bytes = layout::record_bytes(id_bytes_, header.content_bytes);
+  Request request = asked;
+  StagedContent own;
+  if (request.staged == nullptr && record_bytes > superblock_.segment_bytes - sizeof(layout::SegmentHeader)) {
+    // Segments may be configured smaller than what a lane carries.
+    auto made = stage(id_bytes_, header.content_bytes, [&](std::byte* to, uint64_t offset, uint64_t bytes) -> base::Status {
+      layout::store_bytes(to, request.content + offset, bytes);
+      return {};
+    });
+    if (!made) return back(refuse(answer, made.error().code, 0, superblock_.segment_bytes));
+    own = std::move(*made);
+    request.staged = &own;
+  }
+  switch (reserve_room(record_bytes, request, room)) {
+    case Reservation::ok: break;
+    case Reservation::wait: return back(Disposition::wait);
+    case Reservation::full: return back(refuse(answer, WARM_E_FULL, 0, superblock_.segment_bytes));
+  }
+  Cells cells;
+  while (!reserve_cells(hash_, found, cells)) {
+    if (auto s = finish_doubling_now(); !s) return back(refuse(answer, s.error().code, 0, layout::kIndexHomesLog2Max));
+  }
+  fill_record(request, room);
+  const uint32_t checksum = layout::payload_checksum(row, header.dimensions, room.content_hash);
+
+  // Reserved. Nothing fails from here on.
+  const uint64_t sequence = next_sequence_++;
+  const uint64_t put_word = layout::put_word(sequence, slot);
+  const uint64_t now = base::wall_ns();
+  const uint64_t created = (header.given & WARM_GIVEN_CREATED) != 0 ? header.created_ns
+                           : found                                  ? layout::load_relaxed(tier_->line(found->slot).created_ns)
+                                                                    : now;
+  write_intent(found ? layout::IntentKind::replace : layout::IntentKind::put, sequence, origin, found ? found->slot : layout::kNoSlot, slot);
+
+  RecordHeader record{};
+  record.put = put_word;
+  record.hash = hash_;
+  record.created_ns = created;
+  record.content_checksum = static_cast<uint32_t>(room.content_hash);
+  record.stored_bytes = static_cast<uint32_t>(header.content_bytes);
+  record.id_bytes = static_cast<uint16_t>(id_bytes_);
+  record.codec = layout::kCodecRaw;
+  record.flags = absent ? layout::kRecordContentAbsent : 0;
+  record.header_checksum = layout::record_header_checksum(record, id_, record.stored_bytes, checksum);
+  layout::store_bytes(room.segment->at(room.offset), &record, sizeof record);
+  if (room.own) publish_segments();  // before a locator names it
+  room.segment->tail = room.offset + room.bytes;
+  ++room.segment->live_records;
+  room.segment->live_bytes += room.bytes;
+  content_bytes_live_ += room.bytes;
+  content_bytes_total_ += room.bytes;
+  WARM_FAILPOINT("store.record_stored");
+
+  layout::store_relaxed(line.locator,
+                        layout::locator_word({.segment = room.segment->number, .offset_bytes = room.offset}, slot, sequence));
+  layout::store_relaxed(line.created_ns, created);
+  layout::store_quad(line.quad, header.quad);
+  layout::store_relaxed(line.last_access_ns, (header.given & WARM_GIVEN_LAST_ACCESS) != 0 ? header.last_access_ns : now);
+  layout::store_relaxed(line.content_bytes, record.stored_bytes);
+  layout::store_relaxed(line.checksum, checksum);
+  WARM_FAILPOINT("store.line_filled");
+  layout::store_release(line.put, put_word);
+  WARM_FAILPOINT("store.put_stored");
+
+  const uint32_t tag = layout::tag_of_hash(hash_);
+  if (found) {
+    if (cells.new_place) doubling_->table.replace(*cells.new_place, slot, tag);
+    WARM_FAILPOINT("store.new_cell_stored");
+    index_.replace(cells.old_place, slot, tag);
+  } else {
+    if (cells.new_place) doubling_->table.insert(*cells.new_place, slot, tag);
+    WARM_FAILPOINT("store.new_cell_inserted");
+    index_.insert(cells.old_place, slot, tag);
+  }
+  WARM_FAILPOINT("store.cell_stored");
+  feed_->append(sequence, found ? layout::ChangeKind::replace : layout::ChangeKind::put, slot);
+  WARM_FAILPOINT("store.feed_stored");
+  if (found) end_record(*found, sequence);
+  answer = {.status = WARM_OK, .sequence = sequence, .slot = slot, .limit = 0};
+
+  layout::StatusPage& page = status();
+  layout::store_relaxed(page.feed_head, feed_->head());
+  layout::store_release(page.sequence, sequence);
+  layout::count(page.puts);
+  if (!found) layout::count(page.records);
+  checkpoint_->mark_dirty(slot);
+  changed_ = true;
+  if (const auto next = slots_.next()) {
+    const std::byte* ahead = tier_->row(*next);
+    for (uint32_t i = 0; i < tier_->geometry().row_bytes; i += layout::kCacheLineBytes) __builtin_prefetch(ahead + i, 1);
+    __builtin_prefetch(&tier_->line(*next), 1);
+  }
+  return Disposition::effect;
+}
+
+Disposition Store::Impl::remove(const Request& request, const Origin& origin, Answer& answer) {
+  const layout::RequestHeader& header = request.header;
+  if (doubling_) advance_doubling(kDoublingHomesPerPut);
+  if (next_sequence_ >= layout::kSequenceMax) return refuse(answer, WARM_E_LIMIT, 0, layout::kSequenceMax);
+  take_request_id(request);
+  const std::optional<Found> found = find(hash_);
+  if (!found) return refuse(answer, header.condition == WARM_IF_SEQUENCE ? WARM_E_CHANGED : WARM_E_NOT_FOUND, 0, 0);
+  const uint64_t old_sequence = layout::sequence_of(tier_->line(found->slot).put);
+  if (header.condition == WARM_IF_SEQUENCE && old_sequence != header.if_sequence) {
+    layout::count(status().refused);
+    return condition_refusal(header, old_sequence, answer);
+  }
+  Cells cells;
+  WARM_ASSERT(reserve_cells(hash_, found, cells));  // they exist
+
+  const uint64_t sequence = next_sequence_++;
+  write_intent(layout::IntentKind::remove, sequence, origin, found->slot, layout::kNoSlot);
+  if (cells.new_place) doubling_->table.remove(*cells.new_place);
+  WARM_FAILPOINT("store.new_cell_removed");
+  index_.remove(cells.old_place);
+  WARM_FAILPOINT("store.cell_removed");
+  feed_->append(sequence, layout::ChangeKind::remove, found->slot);
+  WARM_FAILPOINT("store.remove_feed_stored");
+  end_record(*found, sequence);
+  answer = {.status = WARM_OK, .sequence = sequence, .slot = found->slot, .limit = 0};
+  layout::StatusPage& page = status();
+  layout::store_relaxed(page.feed_head, feed_->head());
+  layout::store_release(page.sequence, sequence);
+  layout::count(page.removes);
+  layout::store_relaxed(page.records, page.records - 1);
+  changed_ = true;
+  return Disposition::effect;
+}
+
+// ---- segments ------------------------------------------------------------------------------------------------------------------
+
+void Store::Impl::publish_segments() {
+  uint64_t epoch = 0;
+  {
+    std::lock_guard guard(published_.mutex);
+    published_.segments.clear();
+    segments_.for_each([&](Segment& segment) { published_.segments.push_back({.number = segment.number, .fd = segment.fd.get()}); });
+    epoch = ++published_.segment_epoch;
+  }
+  layout::store_release(status().segment_epoch, epoch);
+  layout::store_relaxed(status().segments, segments_.size());
+}
+
+// A sealed segment keeps its length, for readers map it; the unused tail gives its space back.
+void Store::Impl::seal_active() {
+  if (active_ == nullptr) return;
+  active_->sealed = true;
+  const uint64_t unused = base::round_up<uint64_t>(active_->tail, layout::kPageBytes);
+  if (unused < active_->bytes) {
+    ::fallocate(active_->fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(unused),
+                static_cast<off_t>(active_->bytes - unused));
+  }
+  if (active_->live_records == 0) dead_segments_.push_back(active_->number);
+  active_ = nullptr;
+  tail_ordered_ = false;
+}
+
+void Store::Impl::adopt_active(std::unique_ptr<Segment> segment) {
+  active_ = &segments_.add(std::move(segment));
+  publish_segments();
+}
+
+// Law 2: what it held is dead, durably so, and what replaced it is durable.
+void Store::Impl::unlink_dead_segments() {
+  bool any = false;
+  std::erase_if(dead_segments_, [&](uint64_t number) {
+    Segment* segment = segments_.find(number);
+    if (segment == nullptr) return true;
+    if (segment->live_records > 0 || segment->last_death > durable_) return false;
+    WARM_FAILPOINT("store.unlink_before");
+    ::unlinkat(content_directory_.get(), segment_name(number).c_str(), 0);
+    WARM_FAILPOINT("store.unlink_after");
+    {
+      std::lock_guard guard(published_.mutex);
+      std::erase_if(published_.segments, [&](const PublishedSegment& s) { return s.number == number; });
+    }
+    content_bytes_total_ -= segment->tail - sizeof(layout::SegmentHeader);
+    segments_.remove(number);
+    any = true;
+    return true;
+  });
+  if (any) publish_segments();
+}
+
+base::Result<StagedContent> Store::Impl::stage(uint32_t id_bytes, uint64_t content_bytes,
+                                               const std::function<base::Status(std::byte*, uint64_t, uint64_t)>& read) {
+  const uint64_t number = take_number(tier_->control().numbers.next_segment);
+  if (number >= layout::kSegmentNumberEnd) {
+    return base::fail(WARM_E_LIMIT, "segment number %llu: numbers end at %llu", static_cast<unsigned long long>(number),
+                      static_cast<unsigned long long>(layout::kSegmentNumberEnd));
+  }
+  const uint64_t bytes = base::round_up<uint64_t>(sizeof(layout::SegmentHeader) + layout::record_bytes(id_bytes, content_bytes), layout::kPageBytes);
+  auto segment = make_segment(content_directory_.get(), number, bytes, layout::kPageBytes, superblock_.store_id);
+  if (!segment) return base::pass(std::move(segment));
+  StagedContent staged;
+  staged.content_directory_ = content_directory_.get();
+  staged.segment_ = std::move(*segment);
+  staged.content_offset_ = sizeof(layout::SegmentHeader) + sizeof(RecordHeader) + id_bytes;
+  staged.content_bytes_ = content_bytes;
+  std::byte* at = staged.segment_->at(staged.content_offset_);
+  if (auto s = read(at, 0, content_bytes); !s) return base::pass(std::move(s));
+  staged.content_hash_ = layout::content_hash(at, content_bytes, false);
+  return staged;
+}
+
+// ---- index ---------------------------------------------------------------------------------------------------------------------
+
+void Store::Impl::begin_doubling() {
+  doubling_.emplace(Doubling{.table = std::move(*next_table_), .cursor = 0});
+  next_table_.reset();
+}
+
+// True when it ended, one way or the other.
+bool Store::Impl::advance_doubling(uint32_t homes) {
+  Doubling& d = *doubling_;
+  for (uint32_t i = 0; i < homes && d.cursor < index_.homes(); ++i) {
+    if (!index_.copy_home_to(d.cursor, d.table)) {
+      table_log2_wanted_ = d.table.homes_log2() + 1;
+      doubling_.reset();
+      return true;
+    }
+    ++d.cursor;
+    WARM_FAILPOINT("store.home_copied");
+  }
+  if (d.cursor < index_.homes()) return false;
+  complete_doubling();
+  return true;
+}
+
+// Between operations. The descriptor is on its way to every session before the generation says that it is needed, and only
+// then may an operation skip the old table, which is never written again.
+void Store::Impl::complete_doubling() {
+  uint64_t generation = generation_;
+  while (generation == generation_ || generation == 0) {
+    if (!base::fill_random(&generation, sizeof generation)) generation = generation_ + 1;
+  }
+  {
+    std::lock_guard guard(published_.mutex);
+    published_.generation = generation;
+    published_.homes_log2 = doubling_->table.homes_log2();
+    published_.index_fd = doubling_->table.fd();
+  }
+  if (publish_index_) publish_index_(doubling_->table.fd(), doubling_->table.homes_log2(), generation);
+  WARM_FAILPOINT("store.index_published");
+  layout::store_seq_cst(tier_->control().generation.generation, generation);
+  WARM_FAILPOINT("store.index_generation_stored");
+  generation_ = generation;
+  index_ = std::move(doubling_->table);
+  doubling_.reset();
+  table_log2_wanted_ = 0;
+  layout::count(status().index_doublings);
+}
+
+// A put that finds no cell within reach: the doubling is finished first. Rare.
+base::Status Store::Impl::finish_doubling_now() {
+  uint32_t log2 = std::max(table_log2_wanted_, index_.homes_log2() + 1);
+  for (;;) {
+    if (!doubling_) {
+      if (log2 > layout::kIndexHomesLog2Max) {
+        return base::fail(WARM_E_LIMIT, "the index has 2^%u homes at most", layout::kIndexHomesLog2Max);
+      }
+      auto table = IndexTable::make(log2, superblock_.hash_seed);
+      if (!table) return base::pass(std::move(table));
+      if (auto s = table->publish(); !s) return s;
+      next_table_ = std::move(*table);
+      begin_doubling();
+    }
+    const uint32_t before = index_.homes_log2();
+    advance_doubling(static_cast<uint32_t>(index_.homes()));
+    if (index_.homes_log2() != before) return {};
+    log2 = table_log2_wanted_;
+  }
+}
+
+// ---- background ------------------------------------------------------------------------------------------------------------------
+
+void Store::Impl::take_prepared() {
+  Prepared prepared;
+  while (preparer_->take(prepared)) {
+    changed_ = true;
+    if (!prepared.status) {
+      if (allocation_failed_ns_ == 0) std::fprintf(stderr, "<3>store: cannot prepare space: %s\n", prepared.status.error().text.c_str());
+      allocation_failed_ns_ = base::monotonic_ns();
+    } else if (!std::holds_alternative<TailJob>(prepared.job) && !std::holds_alternative<SlotsJob>(prepared.job)) {
+      allocation_failed_ns_ = 0;
+    }
+    if (auto* chunk = std::get_if<ChunkJob>(&prepared.job)) {
+      chunk_ordered_ = false;
+      if (!prepared.status) continue;
+      const uint64_t first = chunk->chunk * layout::kSlotsPerChunk;
+      tier_->set_chunks(chunk->chunk + 1);
+      layout::store_release(status().slots_allocated, tier_->slots());
+      for (uint64_t slot = first; slot < tier_->slots(); ++slot) slots_.add_prepared(static_cast<uint32_t>(slot));
+    } else if (auto* job = std::get_if<SlotsJob>(&prepared.job)) {
+      slots_in_job_ -= job->slots.size();
+      for (uint32_t slot : job->slots) slots_.add_prepared(slot);
+    } else if (std::holds_alternative<SegmentJob>(prepared.job)) {
+      spare_ordered_ = false;
+      if (prepared.status) spare_ = std::move(prepared.segment);
+    } else if (auto* tail = std::get_if<TailJob>(&prepared.job)) {
+      if (active_ != nullptr && tail->number == active_->number) {
+        tail_ordered_ = false;
+        active_->populated += tail->bytes;
+      }
+    } else if (std::holds_alternative<TableJob>(prepared.job)) {
+      table_ordered_ = false;
+      if (prepared.status) next_table_ = std::move(prepared.table);
+    }
+  }
+}
+
+void Store::Impl::order_preparations() {
+  const bool may_allocate =
+      allocation_failed_ns_ == 0 || base::monotonic_ns() - allocation_failed_ns_ > kAllocationRetryNs;
+  if (may_allocate && !chunk_ordered_ && can_grow() && slack() < options_.prepared_slots) {
+    chunk_ordered_ = true;
+    preparer_->order(ChunkJob{tier_->chunks()});
+  }
+  if (slots_in_job_ == 0 && slots_.unprepared() > 0 && slots_.prepared() < options_.prepared_slots) {
+    SlotsJob job{slots_.take_unprepared(kSlotsPerJob)};
+    slots_in_job_ = job.slots.size();
+    preparer_->order(std::move(job));
+  }
+  if (may_allocate && !spare_ && !spare_ordered_) {
+    layout::NumbersLine& numbers = tier_->control().numbers;
+    if (numbers.next_segment < layout::kSegmentNumberEnd) {
+      spare_ordered_ = true;
+      preparer_->order(SegmentJob{.number = take_number(numbers.next_segment),
+                                  .bytes = superblock_.segment_bytes,
+                                  .populate_bytes = options_.prepared_content_bytes});
+    }
+  }
+  if (!tail_ordered_ && active_ != nullptr && active_->populated < active_->bytes &&
+      active_->tail + options_.prepared_content_bytes > active_->populated) {
+    const uint64_t from = std::max(active_->populated, active_->tail);
+    active_->populated = from;
+    tail_ordered_ = true;
+    preparer_->order(TailJob{.number = active_->number, .from = active_->at(from), .bytes = std::min(kTailJobBytes, active_->bytes - from)});
+  }
+  if (!doubling_) {
+    const uint64_t cells = index_.cells();
+    if (!next_table_ && !table_ordered_ && index_.homes_log2() < layout::kIndexHomesLog2Max && index_.used() * 4 >= cells * 3) {
+      table_ordered_ = true;
+      preparer_->order(TableJob{std::max(table_log2_wanted_, index_.homes_log2() + 1)});
+    }
+    if (next_table_ && index_.used() * layout::kIndexLoadDenominator >= cells * layout::kIndexLoadNumerator) begin_doubling();
+  }
+}
+
+void Store::Impl::begin_checkpoint(bool clean) {
+  checkpoint_requested_ = false;
+  dirty_since_ns_ = 0;
+  layout::Superblock next = superblock_;
+  const layout::NumbersLine& numbers = tier_->control().numbers;
+  next.epoch = superblock_.epoch + 1;
+  next.checkpoint_sequence = checkpoint_sequence_ = last_sequence();
+  next.chunks_allocated = tier_->chunks();
+  next.next_segment = numbers.next_segment;
+  next.next_session = numbers.next_session;
+  next.next_channel = numbers.next_channel;
+  next.clean_stop = clean ? 1 : 0;
+  witness_.write_to(next);
+  checkpoint_->begin(next);
+}
+
+void Store::Impl::checkpoint_done() {
+  superblock_ = checkpoint_->written();
+  durable_ = checkpoint_sequence_;
+  if (!status_) return;
+  layout::store_release(status().sequence_durable, durable_);
+  layout::count(status().checkpoints);
+  unlink_dead_segments();
+  changed_ = true;
+}
+
+bool Store::Impl::step() {
+  take_prepared();
+  if (checkpoint_->running()) {
+    if (checkpoint_->step()) checkpoint_done();
+    if (checkpoint_->error() && !io_error_) {
+      io_error_ = checkpoint_->error();
+      std::fprintf(stderr, "<2>store: %s; durability stops here, reads go on; the next start reads the device\n", io_error_->text.c_str());
+    }
+  }
+  bool more = false;
+  if (doubling_) more = !advance_doubling(kDoublingHomesPerStep);
+  if (pins_ != nullptr && slots_.ripe(durable_) && pins_->complete()) {
+    slots_.grace(*tier_, durable_, *pins_);
+    changed_ = true;
+    more = more || slots_.ripe(durable_);
+  }
+  if (!changed_) return more;
+  // Everything below follows from a change; looked at now and then, and before a sleep.
+  if (++steps_ % kStepsPerClockLook != 0 && slots_.free() > 0 && !checkpoint_requested_) return more;
+  order_preparations();
+  refresh_status();
+  const bool dirty = last_sequence() > durable_ || !dead_segments_.empty();
+  if (!io_error_ && !checkpoint_->running()) {
+    const bool short_of_slots = slots_.free() < options_.prepared_slots / 2 && slots_.waiting() > options_.prepared_slots / 4;
+    if (checkpoint_requested_ || (dirty && short_of_slots)) {
+      begin_checkpoint(false);
+    } else if (dirty) {
+      const uint64_t now = base::monotonic_ns();
+      if (dirty_since_ns_ == 0) dirty_since_ns_ = now;
+      if (now - dirty_since_ns_ >= options_.checkpoint_interval_ns) begin_checkpoint(false);
+    } else {
+      changed_ = false;
+    }
+  }
+  return more;
+}
+
+uint64_t Store::Impl::wake_at_ns() {
+  io_.clear_completion_fd();
+  preparer_->clear_event();
+  steps_ = kStepsPerClockLook - 1;  // the next step looks at everything
+  if (step()) return 0;
+  if (dirty_since_ns_ != 0 && !checkpoint_->running() && !io_error_) return dirty_since_ns_ + options_.checkpoint_interval_ns;
+  return UINT64_MAX;
+}
+
+void Store::Impl::refresh_status() {
+  layout::StatusPage& page = status();
+  layout::store_relaxed(page.slots_free, slots_.free() + slots_in_job_);
+  layout::store_relaxed(page.slots_prepared, slots_.prepared());
+  layout::store_relaxed(page.slots_waiting, slots_.waiting());
+  layout::store_relaxed(page.slots_held, slots_.held());
+  layout::store_relaxed(page.content_bytes_live, content_bytes_live_);
+  layout::store_relaxed(page.content_bytes_total, content_bytes_total_);
+}
+
+base::Status Store::Impl::close_cleanly() {
+  layout::store_relaxed(status().stopping, 1);
+  if (checkpoint_->running()) {
+    if (auto s = checkpoint_->finish(); !s) return s;
+    checkpoint_done();
+  }
+  if (io_error_) return std::unexpected(*io_error_);
+  seal_active();
+  begin_checkpoint(true);
+  if (auto s = checkpoint_->finish(); !s) return s;
+  checkpoint_done();
+  return {};
+}
+
+// ---- facade ----------------------------------------------------------------------------------------------------------------------
+
+Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Store::~Store() {
+  if (impl_->spare_) ::unlinkat(impl_->content_directory_.get(), segment_name(impl_->spare_->number).c_str(), 0);
+}
+
+base::Result<std::unique_ptr<Store>> Store::open(const std::string& directory, const Options& options, io::Io& io) {
+  auto impl = std::make_unique<Impl>(options, io);
+  if (auto s = impl->open(directory); !s) return base::pass(std::move(s));
+  return std::unique_ptr<Store>(new Store(std::move(impl)));
+}
+
+void Store::open_generation() { impl_->open_generation(); }
+const std::optional<Decided>& Store::decided() const { return impl_->decided_; }
+void Store::clear_intent() { impl_->clear_intent(); }
+void Store::set_pin_source(PinSource* pins) { impl_->pins_ = pins; }
+void Store::set_index_publisher(std::function<void(int, uint32_t, uint64_t)> publish) { impl_->publish_index_ = std::move(publish); }
+
+Disposition Store::execute(const Request& request, const Origin& origin, Answer& ret_answer) {
+  if (request.header.operation == static_cast<uint16_t>(layout::Operation::remove)) return impl_->remove(request, origin, ret_answer);
+  return impl_->put(request, origin, ret_answer);
+}
+
+bool Store::step() { return impl_->step(); }
+uint64_t Store::wake_at_ns() { return impl_->wake_at_ns(); }
+int Store::event_fd() const { return impl_->events_.get(); }
+void Store::request_checkpoint() {
+  impl_->checkpoint_requested_ = true;
+  impl_->changed_ = true;
+}
+base::Status Store::close_cleanly() { return impl_->close_cleanly(); }
+
+base::Result<StagedContent> Store::stage(uint32_t id_bytes, uint64_t content_bytes,
+                                         const std::function<base::Status(std::byte*, uint64_t, uint64_t)>& read) {
+  return impl_->stage(id_bytes, content_bytes, read);
+}
+
+uint64_t Store::take_session_number() { return impl_->take_number(impl_->tier_->control().numbers.next_session); }
+uint64_t Store::take_channel_number() { return impl_->take_number(impl_->tier_->control().numbers.next_channel); }
+Published& Store::published() { return impl_->published_; }
+layout::StatusPage& Store::status() { return impl_->status(); }
+const layout::Geometry& Store::geometry() const { return impl_->tier_->geometry(); }
+const uint8_t (&Store::store_id() const)[16] { return impl_->superblock_.store_id; }
+uint64_t Store::hash_seed() const { return impl_->superblock_.hash_seed; }
+const uint8_t (&Store::boot_id() const)[16] { return impl_->witness_.boot_id; }
+int Store::directory_fd() const { return impl_->directory_.get(); }
+const Options& Store::options() const { return impl_->options_; }
+uint64_t Store::own_segment_above_bytes() const { return impl_->superblock_.segment_bytes / 4; }
+const std::optional<base::Error>& Store::io_error() const { return impl_->io_error_; }
+
+}  // namespace warmtier::daemon::store
