@@ -110,7 +110,7 @@ struct IntentLine {
   uint64_t created_ns;
   uint64_t last_access_ns;
   uint64_t locator;        // move: the new locator word
-  uint64_t reserved[2];
+  uint64_t reserved[3];
 };
 static_assert(sizeof(IntentLine) == 2 * kCacheLineBytes);
 
@@ -433,6 +433,7 @@ struct RequestHeader {
   uint64_t if_sequence;
   uint64_t created_ns;
   uint64_t last_access_ns;
+  uint64_t reserved0;
   Quad quad;
   uint64_t reserved[4];
 };
