@@ -1,0 +1,56 @@
+// The test's side of base/failpoint.hpp: the control file, and waiting for what processes do at a point.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/failpoint.hpp"
+#include "tests/support/process.hpp"
+
+namespace warmtier::tests::support {
+
+using base::FailpointAction;
+
+class Failpoints {
+ public:
+  // Makes the control file and names it in this process's environment, so that children and daemons find it. To be made before
+  // this process calls the library for the first time.
+  explicit Failpoints(const std::string& path);
+  ~Failpoints();
+  Failpoints(const Failpoints&) = delete;
+  Failpoints& operator=(const Failpoints&) = delete;
+
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  // Rules are numbered from 0; arming a number again gives it a new life with counters at 0.
+  void arm(unsigned rule, std::string_view name, FailpointAction action, uint32_t skip = 0, pid_t owner = 0);
+  void disarm(unsigned rule);
+  void disarm_all();
+  [[nodiscard]] uint32_t hits(unsigned rule) const noexcept;
+  [[nodiscard]] uint32_t arrived(unsigned rule) const noexcept;
+  // Waits until so many threads have paused at the rule since it was armed.
+  [[nodiscard]] bool wait_arrived(unsigned rule, uint32_t count, const base::Deadline& deadline) const noexcept;
+  void await_arrived(unsigned rule, uint32_t count = 1) const;
+  // Lets so many more of them go on.
+  void release(unsigned rule, uint32_t count = 1) noexcept;
+  // Nobody pauses there any more, and who paused goes on.
+  void disarm_and_release(unsigned rule) noexcept;
+
+ private:
+  std::string path_;
+  base::FailpointControl* control_ = nullptr;
+};
+
+// Every name in WARM_FAILPOINT("...") in the sources under this folder of the project, sorted: a point that is added is tested.
+std::vector<std::string> failpoint_names(const std::string& folder, std::string_view prefix = "");
+
+// False in a build without failpoints.
+constexpr bool failpoints_built() {
+#ifdef WARMTIER_FAILPOINTS
+  return true;
+#else
+  return false;
+#endif
+}
+
+}  // namespace warmtier::tests::support
