@@ -70,7 +70,9 @@ std::string recorded_owner(int fd) {
   uint32_t pid = 0;
   const char* end = text.data() + std::max<ssize_t>(got, 0);
   const auto parsed = std::from_chars(text.data(), end, pid);
-  if (parsed.ec != std::errc() || parsed.ptr == end || *parsed.ptr != '\n') return "a process that recorded no pid";
+  if (parsed.ec != std::errc() || parsed.ptr == end || (*parsed.ptr != ' ' && *parsed.ptr != '\n')) {
+    return "a process that recorded no pid";
+  }
   return "process " + std::to_string(pid);
 }
 
@@ -79,10 +81,10 @@ std::unexpected<base::Error> busy(int fd) {
 }
 
 void record_owner(int fd) noexcept {
-  // For people only: a lock without it is as good.
+  // For people only: a lock without it is as good. One length for all pids: a truncation could wait behind the dead one's writes.
   std::array<char, 24> text{};
-  const int n = std::snprintf(text.data(), text.size(), "%d\n", static_cast<int>(::getpid()));
-  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, text.data(), static_cast<size_t>(n), 0) != n) return;
+  const int n = std::snprintf(text.data(), text.size(), "%-10d\n", static_cast<int>(::getpid()));
+  [[maybe_unused]] const ssize_t written = ::pwrite(fd, text.data(), static_cast<size_t>(n), 0);
 }
 
 // flock with a deadline. The kernel has none: a thread blocks in it. At the deadline it is left behind, alone with the
