@@ -1,0 +1,13 @@
+/* The public header is C99 and needs nothing before it. */
+#include "warmtier/warmtier.h"
+
+int header_c99(void);
+int header_c99(void) {
+  warm_options options = WARM_OPTIONS_INIT;
+  warm_info info = WARM_INFO_INIT;
+  warm_memory memory = WARM_MEMORY_INIT;
+  warm_view view = WARM_VIEW_INIT;
+  warm_stats stats = WARM_STATS_INIT;
+  return options.struct_bytes == sizeof options && info.struct_bytes == sizeof info && memory.struct_bytes == sizeof memory &&
+         view.struct_bytes == sizeof view && stats.struct_bytes == sizeof stats;
+}
