@@ -1,0 +1,57 @@
+// What warmtierctl does once its command line is understood. Answers go to standard output, what went wrong to standard error.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace warmtier::tools {
+
+// Exit codes, as --help documents them.
+enum class Exit : int { ok = 0, failed = 1, usage = 2, not_found = 3, condition = 4, unavailable = 5 };
+
+struct CtlOptions {
+  std::string socket;  // empty: the library's search order
+  uint32_t timeout_ms = 0;
+  bool json = false;
+};
+
+struct CtlInit {
+  std::string directory;
+  uint32_t dimensions = 768;
+  uint64_t capacity = uint64_t{1} << 24;
+};
+
+struct CtlPut {
+  std::string id;
+  std::string embedding_path;
+  std::optional<std::string> content;
+  std::string content_path;  // empty: none
+  float confidence = 1.0f;
+  float activation = 0.0f;
+  float decay_rate = 0.0f;
+  uint32_t recall_count = 0;
+  std::optional<uint64_t> created_ns;
+  std::optional<uint64_t> last_access_ns;
+  bool if_absent = false;
+  std::optional<uint64_t> if_sequence;
+};
+
+struct CtlGet {
+  std::string id;
+  std::string content_path;
+  std::string embedding_path;
+};
+
+struct CtlRemove {
+  std::string id;
+  std::optional<uint64_t> if_sequence;
+};
+
+Exit ctl_init(const CtlOptions& options, const CtlInit& init);
+Exit ctl_status(const CtlOptions& options);
+Exit ctl_put(const CtlOptions& options, const CtlPut& put);
+Exit ctl_get(const CtlOptions& options, const CtlGet& get);
+Exit ctl_remove(const CtlOptions& options, const CtlRemove& remove);
+
+}  // namespace warmtier::tools
