@@ -1,0 +1,121 @@
+// What the daemon costs while nothing happens, and what a record costs beyond its own bytes.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "base/fd.hpp"
+#include "base/mapping.hpp"
+#include "bench/world.hpp"
+
+namespace warmtier::bench {
+namespace {
+
+using tests::support::Process;
+using tests::support::Shared;
+using tests::support::Steps;
+
+constexpr unsigned kIdleClients = 100;
+
+uint64_t status_kb(pid_t pid, const char* field) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(field)) return std::stoull(line.substr(std::string(field).size() + 1));
+  }
+  return 0;
+}
+
+// Pages of a file that are in memory, whoever maps them.
+uint64_t cached_bytes(const std::filesystem::path& path) {
+  auto file = base::open_at(AT_FDCWD, path.c_str(), O_RDONLY);
+  if (!file) stop_because(file.error().text);
+  const uint64_t bytes = *base::file_bytes(file->get());
+  if (bytes == 0) return 0;
+  const auto map = base::ReadMapping::map(file->get(), bytes);
+  if (!map) stop_because(map.error().text);
+  const uint64_t pages = (bytes + layout::kPageBytes - 1) / layout::kPageBytes;
+  std::vector<unsigned char> resident(pages);
+  if (::mincore(const_cast<std::byte*>(map->data()), bytes, resident.data()) != 0) stop_because("mincore failed on " + path.string());
+  uint64_t in_memory = 0;
+  for (const unsigned char page : resident) in_memory += page & 1U;
+  return in_memory * layout::kPageBytes;
+}
+
+// The store's files in the page cache; the daemon's own memory and its memfds (index, feed, status, channels, sessions).
+uint64_t memory_of(World& world) {
+  uint64_t sum = (status_kb(world.daemon().pid(), "RssAnon:") + status_kb(world.daemon().pid(), "RssShmem:")) * 1024;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(world.daemon().store())) {
+    if (entry.is_regular_file()) sum += cached_bytes(entry.path());
+  }
+  return sum;
+}
+
+}  // namespace
+
+void bench_idle(const Settings& settings, Reporter& reporter) {
+  World world(65'536, 1'000, 100);
+  Shared<Steps> attached;
+  std::vector<Process> clients;
+  for (unsigned i = 0; i < kIdleClients; ++i) {
+    clients.push_back(Process::fork([&] {
+      warm_client* client = nullptr;
+      if (world.daemon().try_open(&client) != WARM_OK) return 1;
+      warm_view view = WARM_VIEW_INIT;
+      const Id id(i);
+      if (warm_get(client, id.data(), Id::bytes(), &view) != WARM_OK) return 2;
+      attached->advance();
+      for (;;) ::pause();
+    }));
+  }
+  attached->await(kIdleClients, "idle clients attach");
+  // A checkpoint of what was loaded is not idleness.
+  tests::support::await_stats(world.client(), "what was loaded is durable", [](const warm_stats& stats) { return stats.sequence_durable >= stats.sequence; });
+
+  const uint64_t seconds = settings.quick ? 5 : 30;
+  const uint64_t before_ms = tests::support::cpu_time_ms(world.daemon().pid());
+  const timespec span{.tv_sec = static_cast<time_t>(seconds), .tv_nsec = 0};
+  ::nanosleep(&span, nullptr);
+  const uint64_t after_ms = tests::support::cpu_time_ms(world.daemon().pid());
+  Result result = single("idle", std::to_string(kIdleClients) + " clients, " + std::to_string(seconds) + " s", kIdleClients, "ms",
+                         static_cast<double>(after_ms - before_ms));
+  against_limit(result, 10);
+  reporter.say(result);
+}
+
+void bench_memory(const Settings& settings, Reporter& reporter) {
+  constexpr size_t kContentBytes = 100;
+  World world(settings.records + 65'536, 0, 0);
+  world.await_prepared(1);
+  const auto settled = [&] {
+    // Space prepared ahead is there at both moments; wait until its preparation is over.
+    tests::support::await_stats(world.client(), "everything is durable", [](const warm_stats& stats) { return stats.sequence_durable >= stats.sequence; });
+    uint64_t last = ~uint64_t{0};
+    for (unsigned same = 0; same < 20;) {
+      const uint64_t now = layout::load_relaxed(world.status().slots_prepared);
+      same = now == last ? same + 1 : 0;
+      last = now;
+      const timespec pause{.tv_sec = 0, .tv_nsec = 25'000'000};
+      ::nanosleep(&pause, nullptr);
+    }
+    return last;
+  };
+  const uint64_t prepared_before = settled();
+  const uint64_t before = memory_of(world);
+  world.load(0, settings.records, kContentBytes);
+  const uint64_t prepared_after = settled();
+  const uint64_t after = memory_of(world);
+
+  const auto n = static_cast<double>(settings.records);
+  const double payload = n * static_cast<double>(Id::bytes() + kRowBytes + kContentBytes + kScalarBytes);
+  const double prepared = (static_cast<double>(prepared_after) - static_cast<double>(prepared_before)) * (kRowBytes + sizeof(layout::SlotLine));
+  const double beyond = (static_cast<double>(after) - static_cast<double>(before) - prepared - payload) / n;
+  Result result = single("memory", std::to_string(settings.records) + " records, beyond payload", settings.records, "bytes", beyond);
+  against_limit(result, 100);
+  reporter.say(result);
+}
+
+}  // namespace warmtier::bench

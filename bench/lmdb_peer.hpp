@@ -1,0 +1,28 @@
+// The peer: an LMDB environment without syncs (NOSYNC | WRITEMAP) that holds the same records.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "bench/world.hpp"
+
+namespace warmtier::bench {
+
+class Lmdb {
+ public:
+  Lmdb(const std::string& directory, uint64_t records, size_t content_bytes);
+  ~Lmdb();
+  // A transaction of its own.
+  void put(const Id& id, const Bytes& bytes);
+  void remove(const Id& id);
+  void load(uint64_t from, uint64_t to, size_t content_bytes);
+  // The one read transaction renewed, the record found, its ends read, the transaction reset.
+  uint64_t get(const Id& id);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace warmtier::bench

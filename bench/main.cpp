@@ -1,0 +1,90 @@
+// warmbench: what the store costs, beside a peer and beside limits, measured in one run.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "bench/world.hpp"
+
+namespace {
+
+using namespace warmtier::bench;
+
+struct Bench {
+  const char* name;
+  void (*run)(const Settings&, Reporter&);
+  const char* what;
+};
+constexpr Bench kBenches[] = {
+    {"get_random", bench_get_random, "gets of random ids, beside LMDB and a chain of three dependent loads"},
+    {"put_visible", bench_put_visible, "puts one at a time until visible, beside one LMDB transaction each"},
+    {"idle", bench_idle, "the daemon's processor time with 100 idle clients"},
+    {"memory", bench_memory, "bytes in memory beyond payload, per record"},
+    {"ready", bench_ready, "time until a daemon on 1,000,000 records is ready"},
+    {"restart", bench_restart, "how long clients wait for a killed daemon's successor"},
+};
+
+void help(FILE* to) {
+  std::fprintf(to, "usage: warmbench [NAME..] [--quick] [--json] [--against FILE] [--records N]\n\n");
+  for (const Bench& bench : kBenches) std::fprintf(to, "  %-12s %s\n", bench.name, bench.what);
+  std::fprintf(to,
+               "\n--quick         fewer operations\n"
+               "--json          one JSON object a line\n"
+               "--against FILE  compare with an earlier --json output; exit code 1 if a p50 is above %.2f times the earlier one\n"
+               "--records N     records in the store (300000; ready: 1000000)\n\n"
+               "Stores are made under TMPDIR (/tmp): about 4 GB for the whole.\n",
+               Reporter::kTolerated);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Settings settings;
+  bool json = false;
+  std::string against;
+  std::vector<const Bench*> wanted;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    const bool more = i + 1 < argc;
+    if (argument == "--help" || argument == "-h") {
+      help(stdout);
+      return 0;
+    }
+    if (argument == "--quick") {
+      settings.quick = true;
+    } else if (argument == "--json") {
+      json = true;
+    } else if (argument == "--against" && more) {
+      against = argv[++i];
+    } else if (argument == "--records" && more) {
+      settings.records = std::strtoull(argv[++i], nullptr, 10);
+      settings.records_given = true;
+    } else {
+      const Bench* found = nullptr;
+      for (const Bench& bench : kBenches) {
+        if (argument == bench.name) found = &bench;
+      }
+      if (found == nullptr) {
+        std::fprintf(stderr, "warmbench: no bench and no option '%s'\n\n", argument.c_str());
+        help(stderr);
+        return 2;
+      }
+      wanted.push_back(found);
+    }
+  }
+  if (settings.records < 1000 || settings.records > 100'000'000) {
+    std::fprintf(stderr, "warmbench: --records wants 1000 to 100000000\n");
+    return 2;
+  }
+  Reporter reporter(json);
+  if (!against.empty() && !reporter.compare_with(against)) {
+    std::fprintf(stderr, "warmbench: %s cannot be read\n", against.c_str());
+    return 2;
+  }
+  if (wanted.empty()) {
+    for (const Bench& bench : kBenches) wanted.push_back(&bench);
+  }
+  for (const Bench* bench : wanted) bench->run(settings, reporter);
+  return reporter.slower() == 0 ? 0 : 1;
+}

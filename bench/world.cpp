@@ -1,0 +1,102 @@
+#include "bench/world.hpp"
+
+#include <time.h>
+
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+
+namespace warmtier::bench {
+namespace {
+
+tests::support::StoreOptions options_of(uint64_t capacity, uint32_t dimensions) {
+  tests::support::StoreOptions options;
+  options.dimensions = dimensions;
+  options.capacity = capacity;
+  options.segment_bytes = layout::kSegmentBytesDefault;
+  options.failpoints = false;
+  return options;
+}
+
+// Nothing tells a client that space was prepared: it looks again.
+void look_again_soon() {
+  const timespec pause{.tv_sec = 0, .tv_nsec = 200'000};
+  ::nanosleep(&pause, nullptr);
+}
+
+}  // namespace
+
+void stop_because(const std::string& what) {
+  std::fprintf(stderr, "warmbench: %s\n", what.c_str());
+  std::exit(1);
+}
+
+int put(warm_client* client, const Id& id, const Bytes& bytes) {
+  warm_memory memory = WARM_MEMORY_INIT;
+  memory.given = WARM_GIVEN_CONTENT;
+  memory.id = id.data();
+  memory.id_bytes = Id::bytes();
+  memory.embedding = bytes.row();
+  memory.dimensions = kDimensions;
+  memory.content = bytes.content().data();
+  memory.content_bytes = bytes.content().size();
+  return warm_put(client, &memory, nullptr);
+}
+
+World::World(uint64_t capacity, uint64_t records, size_t content_bytes) : daemon_(options_of(capacity, kDimensions)) {
+  daemon_.start();
+  open();
+  load(0, records, content_bytes);
+}
+
+void World::load(uint64_t from, uint64_t to, size_t content_bytes) {
+  Bytes bytes(content_bytes);
+  for (uint64_t key = from; key < to; ++key) {
+    bytes.make(key);
+    if (const int code = put(client(), Id(key), bytes); code != WARM_OK) {
+      stop_because("record " + std::to_string(key) + ": " + warm_error_name(code) + ": " + warm_last_error());
+    }
+  }
+}
+
+const layout::StatusPage& World::status() {
+  if (status_ != nullptr) return *status_;
+  // The map is in this process already; its magic tells which one it is.
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    uintptr_t from = 0;
+    uintptr_t to = 0;
+    char access[8] = {};
+    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %7s", &from, &to, access) != 3) continue;
+    if (to - from != layout::kPageBytes || access[0] != 'r' || access[3] != 's' || line.find("memfd:") == std::string::npos) continue;
+    const auto* page = reinterpret_cast<const layout::StatusPage*>(from);
+    if (page->magic == layout::kStatusMagic) status_ = page;
+  }
+  if (status_ == nullptr) stop_because("the daemon's status page is not mapped here");
+  return *status_;
+}
+
+void World::await_prepared(uint64_t slots) {
+  const base::Deadline deadline = base::Deadline::after_ns(60 * base::kNsPerSecond);
+  while (layout::load_relaxed(status().slots_prepared) < slots) {
+    if (deadline.passed()) {
+      stop_because("only " + std::to_string(layout::load_relaxed(status().slots_prepared)) + " of " + std::to_string(slots) +
+                   " slots were prepared in 60 s");
+    }
+    look_again_soon();
+  }
+}
+
+void World::await_free(uint64_t slots) {
+  const base::Deadline deadline = base::Deadline::after_ns(60 * base::kNsPerSecond);
+  while (layout::load_relaxed(status().slots_free) < slots) {
+    if (deadline.passed()) {
+      stop_because("only " + std::to_string(layout::load_relaxed(status().slots_free)) + " of " + std::to_string(slots) +
+                   " slots became free in 60 s");
+    }
+    look_again_soon();
+  }
+}
+
+}  // namespace warmtier::bench

@@ -1,0 +1,120 @@
+// The records that the benches use, the same for us and for the peer, and a daemon that holds them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bench/measure.hpp"
+#include "layout/layout.hpp"
+#include "tests/support/daemon.hpp"
+#include "warmtier/warmtier.h"
+
+namespace warmtier::bench {
+
+constexpr uint32_t kDimensions = 768;
+constexpr uint64_t kRowBytes = uint64_t{kDimensions} * sizeof(float);
+constexpr uint64_t kScalarBytes = 36;  // confidence, activation, decay rate, recall count, two times, length: what any store keeps
+
+struct Settings {
+  uint64_t records = 300'000;
+  bool records_given = false;
+  bool quick = false;
+};
+
+constexpr uint64_t mix(uint64_t x) noexcept {
+  x += 0x9E37'79B9'7F4A'7C15ULL;
+  x = (x ^ (x >> 30)) * 0xBF58'476D'1CE4'E5B9ULL;
+  x = (x ^ (x >> 27)) * 0x94D0'49BB'1331'11EBULL;
+  return x ^ (x >> 31);
+}
+
+// "memory:000000042"
+class Id {
+ public:
+  explicit Id(uint64_t key) noexcept {
+    for (size_t i = sizeof text_ - 1; i >= 7; --i, key /= 10) text_[i] = static_cast<char>('0' + key % 10);
+  }
+  [[nodiscard]] const char* data() const noexcept { return text_; }
+  [[nodiscard]] static constexpr size_t bytes() noexcept { return sizeof text_; }
+
+ private:
+  char text_[16] = {'m', 'e', 'm', 'o', 'r', 'y', ':'};
+};
+
+// One record's bytes, made anew for each key: rows differ, so that neither side profits from equal pages.
+class Bytes {
+ public:
+  explicit Bytes(size_t content_bytes) : row_(kDimensions), content_(content_bytes, 'c') {}
+  void make(uint64_t key) noexcept {
+    for (uint32_t i = 0; i < kDimensions; ++i) row_[i] = static_cast<float>(mix(key * kDimensions + i) >> 40) / 16'777'216.0f;
+    if (content_.size() >= sizeof key) std::memcpy(content_.data(), &key, sizeof key);
+  }
+  // Cheaper: enough to tell versions apart.
+  void mark(uint64_t version) noexcept {
+    row_[version % kDimensions] = static_cast<float>(version % 1024);
+    if (content_.size() >= sizeof version) std::memcpy(content_.data(), &version, sizeof version);
+  }
+  [[nodiscard]] const float* row() const noexcept { return row_.data(); }
+  [[nodiscard]] const std::string& content() const noexcept { return content_; }
+
+ private:
+  std::vector<float> row_;
+  std::string content_;
+};
+
+// Reads the first and the last 64 bytes.
+inline uint64_t touch_ends(const void* bytes, size_t n) noexcept {
+  const char* at = static_cast<const char*>(bytes);
+  const size_t end = n < 64 ? n : 64;
+  uint64_t sum = 0;
+  for (size_t i = 0; i + 8 <= end; i += 8) {
+    uint64_t first;
+    uint64_t last;
+    std::memcpy(&first, at + i, 8);
+    std::memcpy(&last, at + (n - end) + i, 8);
+    sum += first ^ last;
+  }
+  return sum;
+}
+// What was read counts: the compiler must not drop it.
+inline void keep(uint64_t value) noexcept { __asm__ volatile("" : : "r"(value)); }
+
+int put(warm_client* client, const Id& id, const Bytes& bytes);
+
+// A store of 768 dimensions with its daemon; ends the program when something cannot be had.
+class World {
+ public:
+  World(uint64_t capacity, uint64_t records, size_t content_bytes);
+  void load(uint64_t from, uint64_t to, size_t content_bytes);
+  [[nodiscard]] tests::support::Daemon& daemon() noexcept { return daemon_; }
+  [[nodiscard]] warm_client* client() noexcept { return *client_; }
+  void close() { client_.reset(); }
+  void open() { client_ = std::make_unique<tests::support::Client>(daemon_, 60'000); }
+  // The daemon's status page, as the library maps it.
+  [[nodiscard]] const layout::StatusPage& status();
+  // Waits until so many slots are prepared, or as many as the store still has.
+  void await_prepared(uint64_t slots);
+  // Waits until so many slots are free.
+  void await_free(uint64_t slots);
+
+ private:
+  tests::support::Daemon daemon_;
+  std::unique_ptr<tests::support::Client> client_;
+  const layout::StatusPage* status_ = nullptr;
+};
+
+[[noreturn]] void stop_because(const std::string& what);
+
+// The benches.
+void bench_get_random(const Settings& settings, Reporter& reporter);
+void bench_put_visible(const Settings& settings, Reporter& reporter);
+void bench_idle(const Settings& settings, Reporter& reporter);
+void bench_memory(const Settings& settings, Reporter& reporter);
+void bench_ready(const Settings& settings, Reporter& reporter);
+void bench_restart(const Settings& settings, Reporter& reporter);
+
+}  // namespace warmtier::bench
