@@ -245,6 +245,7 @@ ON_EVERY_BACKEND(a_chain_of_writes_to_one_place_leaves_the_last_one) {
   const auto io = open_backend(*backend);
   constexpr uint64_t kWrites = 200;
   std::vector<Bytes> values;
+  values.reserve(kWrites);
   for (uint64_t i = 0; i < kWrites; ++i) values.push_back(filled(16384, static_cast<int>(i + 1)));
   for (uint64_t i = 0; i < kWrites; ++i) {
     const auto operation = Operation::write(i, file.get(), values[i], 0);
@@ -477,6 +478,7 @@ ON_EVERY_BACKEND(more_operations_than_the_kernel_takes_at_once_all_complete) {
   const Fd file = scratch.file("data");
   const auto io = open_backend(*backend);
   std::vector<Bytes> values;
+  values.reserve(kInFlightMax);
   for (size_t i = 0; i < kInFlightMax; ++i) values.push_back(filled(8192, static_cast<int>(i * 37 + 1)));
   for (int round = 0; round < 3; ++round) {
     for (size_t i = 0; i < kInFlightMax; ++i) submit(*io, Operation::write(i, file.get(), values[i], i * 8192));
