@@ -115,7 +115,7 @@ class Store::Impl {
   bool advance_doubling(uint32_t homes);
   void complete_doubling();
   base::Status finish_doubling_now();
-  void take_prepared();
+  bool take_prepared();
   void order_preparations();
   void begin_checkpoint(bool clean);
   void checkpoint_done();
@@ -398,7 +398,7 @@ Store::Impl::Reservation Store::Impl::reserve_room(uint64_t bytes, const Request
   const uint64_t now = base::monotonic_ns();
   if (!spare_ordered_ && allocation_failed_ns_ != 0 && now - allocation_failed_ns_ < kAllocationRetryNs) return Reservation::full;
   order_preparations();
-  return Reservation::wait;
+  return spare_ordered_ ? Reservation::wait : Reservation::full;  // full: numbers are at their end
 }
 
 // Cells for a change of hash_: the ones that exist, or empty ones within reach.
@@ -798,10 +798,12 @@ base::Status Store::Impl::finish_doubling_now() {
 
 // ---- background ------------------------------------------------------------------------------------------------------------------
 
-void Store::Impl::take_prepared() {
+// True when something came: a request that waited may go on.
+bool Store::Impl::take_prepared() {
   Prepared prepared;
+  bool any = false;
   while (preparer_->take(prepared)) {
-    changed_ = true;
+    any = changed_ = true;
     if (!prepared.status) {
       if (allocation_failed_ns_ == 0) std::fprintf(stderr, "<3>store: cannot prepare space: %s\n", prepared.status.error().text.c_str());
       allocation_failed_ns_ = base::monotonic_ns();
@@ -831,6 +833,7 @@ void Store::Impl::take_prepared() {
       if (prepared.status) next_table_ = std::move(prepared.table);
     }
   }
+  return any;
 }
 
 void Store::Impl::order_preparations() {
@@ -898,20 +901,24 @@ void Store::Impl::checkpoint_done() {
 }
 
 bool Store::Impl::step() {
-  take_prepared();
+  bool more = take_prepared();
   if (checkpoint_->running()) {
-    if (checkpoint_->step()) checkpoint_done();
+    if (checkpoint_->step()) {
+      checkpoint_done();
+      more = true;
+    }
     if (checkpoint_->error() && !io_error_) {
       io_error_ = checkpoint_->error();
       std::fprintf(stderr, "<2>store: %s; durability stops here, reads go on; the next start reads the device\n", io_error_->text.c_str());
     }
   }
-  bool more = false;
-  if (doubling_) more = !advance_doubling(kDoublingHomesPerStep);
+  if (doubling_) {
+    advance_doubling(kDoublingHomesPerStep);
+    more = true;
+  }
   if (pins_ != nullptr && slots_.ripe(durable_) && pins_->complete()) {
     slots_.grace(*tier_, durable_, *pins_);
-    changed_ = true;
-    more = more || slots_.ripe(durable_);
+    more = changed_ = true;
   }
   if (!changed_) return more;
   // Everything below follows from a change; looked at now and then, and before a sleep.

@@ -154,7 +154,8 @@ class Store {
   // One request. Never blocks.
   Disposition execute(const Request& request, const Origin& origin, Answer& ret_answer);
 
-  // Background work, a bounded step of it: doubling, completions of a checkpoint, grace. True while more is waiting right now.
+  // Background work, a bounded step of it: doubling, completions of a checkpoint, grace. True while more is waiting, and when
+  // something came that a request that was told to wait may need: serve it again before a sleep.
   bool step();
   // The last call before a sleep on event_fd(): clears its events, steps once more, and says when step() wants to be called
   // without an event (monotonic ns; 0: at once, do not sleep; UINT64_MAX: never).

@@ -1,0 +1,129 @@
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/fd.hpp"
+#include "base/mapping.hpp"
+#include "tests/unit/store/world.hpp"
+
+using warmtier::tests::World;
+namespace layout = warmtier::layout;
+
+Test(recovery, a_killed_daemon_leaves_everything_that_was_visible) {
+  World w;
+  w.start();
+  for (uint32_t i = 0; i < 2000; ++i) w.put("id" + std::to_string(i), i, std::string(i % 50, 'c'));
+  for (uint32_t i = 0; i < 2000; i += 3) w.remove("id" + std::to_string(i));
+  for (uint32_t i = 1; i < 2000; i += 3) w.put("id" + std::to_string(i), i + 5000, "new");
+  w.kill();
+  w.start();
+  cr_assert_eq(w.store->status().records, 2000 - 667);
+  for (uint32_t i = 0; i < 2000; ++i) {
+    const auto seen = w.get("id" + std::to_string(i));
+    if (i % 3 == 0) {
+      cr_assert(!seen);
+    } else if (i % 3 == 1) {
+      cr_assert(seen && seen->content == "new" && seen->quad.recall_count == i + 5000);
+    } else {
+      cr_assert(seen && seen->content == std::string(i % 50, 'c'));
+    }
+  }
+}
+
+Test(recovery, after_another_boot_exactly_what_the_checkpoint_holds_is_there) {
+  World w;
+  w.start();
+  w.put("kept", 1, "one");
+  w.put("replaced later", 1, "old");
+  w.put("removed later", 1, "old");
+  w.checkpoint();
+  w.put("kept after", 2, "two");
+  w.put("replaced later", 2, "new");
+  w.remove("removed later");
+  const uint64_t last = w.store->status().sequence;
+  w.kill();
+  w.pretend_reboot();
+  w.start();
+  cr_assert_eq(w.get("kept")->content, "one");
+  cr_assert(!w.get("kept after"));
+  cr_assert_eq(w.get("replaced later")->content, "old");
+  cr_assert_eq(w.get("removed later")->content, "old");
+  cr_assert_eq(w.store->status().records, 3);
+  cr_assert_gt(w.put("next", 1).sequence, last, "numbers that were erased are not used again");
+  w.kill();
+  w.start();
+  cr_assert(!w.get("kept after"), "what was erased stays erased");
+  cr_assert_eq(w.get("replaced later")->content, "old");
+}
+
+Test(recovery, a_clean_stop_loses_nothing_to_another_boot) {
+  World w;
+  w.start();
+  for (uint32_t i = 0; i < 500; ++i) w.put("id" + std::to_string(i), i);
+  w.stop();
+  w.pretend_reboot();
+  w.start();
+  for (uint32_t i = 0; i < 500; ++i) cr_assert(w.get("id" + std::to_string(i)));
+}
+
+Test(recovery, a_death_beyond_the_checkpoint_that_names_another_tenant_stays_a_death) {
+  World w;
+  w.start();
+  w.put("a", 1);
+  const auto a = w.get("a");
+  w.checkpoint();
+  w.stop();
+  // The device may hold an old tenant's put beside a death that ends a later one.
+  auto fd = warmtier::base::open_at(AT_FDCWD, w.path("warm.tier").c_str(), O_RDWR);
+  {
+    auto map = warmtier::base::WriteMapping::map(fd->get(), *warmtier::base::file_bytes(fd->get()));
+    const auto geometry = layout::Geometry::of(20, 8192);
+    auto& line = *reinterpret_cast<layout::SlotLine*>(map->data() + geometry.line_offset(a->slot));
+    line.dead = layout::dead_word(a->sequence + 900, a->sequence + 800);
+  }
+  w.pretend_reboot();
+  w.start();
+  cr_assert(!w.get("a"), "its tenant was durably dead before the slot was used again");
+  cr_assert_gt(w.put("b", 1).sequence, a->sequence + 900);
+}
+
+Test(recovery, a_damaged_record_is_reported_and_not_taken_for_absent) {
+  World w;
+  w.start();
+  w.put("a", 1, "content");
+  w.put("b", 1, "content");
+  w.kill();
+  {
+    auto fd = warmtier::base::open_at(AT_FDCWD, w.path("content/0000000001.seg").c_str(), O_RDWR);
+    cr_assert(fd.has_value());
+    uint8_t byte = 0;
+    const off_t created = sizeof(layout::SegmentHeader) + offsetof(layout::RecordHeader, created_ns);
+    cr_assert_eq(::pread(fd->get(), &byte, 1, created), 1);
+    byte ^= 1;
+    cr_assert_eq(::pwrite(fd->get(), &byte, 1, created), 1);
+  }
+  w.start();
+  cr_assert_eq(w.store->status().damaged_records, 1);
+  cr_assert(w.get("b"));
+  cr_assert_eq(w.remove("a").status, WARM_OK, "the id still names it");
+}
+
+Test(recovery, an_io_error_makes_the_next_start_read_the_device) {
+  World w;
+  w.start();
+  w.put("kept", 1);
+  w.checkpoint();
+  w.put("lost", 1);
+  w.kill();
+  {
+    auto fd = warmtier::base::open_at(AT_FDCWD, w.path("warm.tier").c_str(), O_RDWR);
+    auto map = warmtier::base::WriteMapping::map(fd->get(), layout::kTierHeaderBytes);
+    reinterpret_cast<layout::ControlPage*>(map->data() + layout::kControlPageOffset)->numbers.device_recovery = 1;
+  }
+  w.start();
+  cr_assert(w.get("kept") && !w.get("lost"));
+  w.put("more", 1);
+  w.kill();
+  w.start();
+  cr_assert(w.get("more"), "the mark is gone after a recovery that read the device");
+}

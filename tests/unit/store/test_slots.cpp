@@ -1,0 +1,57 @@
+#include <criterion/criterion.h>
+
+#include "daemon/store/slots.hpp"
+#include "tests/unit/store/world.hpp"
+
+using warmtier::tests::World;
+
+// Slots by themselves are exercised through the store: here the order in which they come back.
+Test(slots, prepared_slots_are_taken_first_and_the_oldest_death_is_used_first) {
+  warmtier::daemon::store::Slots slots;
+  slots.add_unprepared(1);
+  slots.add_prepared(2);
+  slots.add_prepared(3);
+  cr_assert_eq(*slots.next(), 2);
+  cr_assert_eq(*slots.take(), 2);
+  slots.give_back(2);
+  cr_assert_eq(*slots.take(), 2);
+  cr_assert_eq(*slots.take(), 3);
+  cr_assert_eq(*slots.take(), 1);
+  cr_assert(!slots.take());
+  slots.died(7, 100);
+  slots.died(8, 200);
+  cr_assert(!slots.ripe(99) && slots.ripe(100));
+}
+
+Test(slots, a_batch_frees_what_nobody_pins_and_keeps_the_rest) {
+  World w;
+  w.start();
+  std::vector<uint32_t> slots;
+  for (uint32_t i = 0; i < 100; ++i) {
+    w.put("id" + std::to_string(i), i);
+    slots.push_back(w.get("id" + std::to_string(i))->slot);
+  }
+  for (uint32_t i = 0; i < 100; i += 2) w.pins.pinned.insert(slots[i]);
+  w.pins.pinned.insert(4'000'000'000U);  // a hostile value
+  for (uint32_t i = 0; i < 100; ++i) w.remove("id" + std::to_string(i));
+  w.checkpoint();
+  cr_assert_eq(w.store->status().slots_held, 50);
+  w.pins.pinned.clear();
+  w.put("again", 1);
+  w.remove("again");
+  w.checkpoint();
+  cr_assert_eq(w.store->status().slots_held, 0);
+}
+
+Test(slots, nothing_is_used_again_while_an_earlier_process_has_not_handed_back_its_pins) {
+  World w;
+  w.pins.known = false;
+  w.start();
+  w.put("a", 1);
+  w.put("a", 2);
+  w.checkpoint();
+  cr_assert_eq(w.store->status().slots_waiting, 1);
+  w.pins.known = true;
+  w.checkpoint();
+  cr_assert_eq(w.store->status().slots_waiting, 0);
+}

@@ -1,0 +1,189 @@
+#include "tests/unit/store/world.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+#include "base/assert.hpp"
+#include "base/fd.hpp"
+#include "base/mapping.hpp"
+#include "layout/record.hpp"
+#include "layout/validate.hpp"
+
+namespace warmtier::tests {
+namespace {
+
+template <typename T>
+T must(base::Result<T> result) {
+  if (!result) std::fprintf(stderr, "%s\n", result.error().text.c_str());
+  WARM_ASSERT(result);
+  return std::move(*result);
+}
+void must(const base::Status& status) {
+  if (!status) std::fprintf(stderr, "%s\n", status.error().text.c_str());
+  WARM_ASSERT(status);
+}
+
+}  // namespace
+
+World::World(const daemon::store::InitOptions& init) {
+  char name[] = "/tmp/warmtier-store-XXXXXX";
+  WARM_ASSERT(::mkdtemp(name) != nullptr);
+  directory_ = name;
+  must(daemon::store::initialise(directory_, init));
+}
+
+World::~World() {
+  kill();
+  std::filesystem::remove_all(directory_);
+}
+
+void World::start(const daemon::store::Options& options) {
+  io_ = must(daemon::io::open_io(daemon::io::Choice::automatic));
+  store = must(daemon::store::Store::open(directory_, options, *io_));
+  store->set_pin_source(&pins);
+  store->open_generation();
+  store->clear_intent();
+  settle();
+}
+
+void World::kill() {
+  store.reset();
+  io_.reset();
+}
+
+void World::stop() {
+  must(store->close_cleanly());
+  kill();
+}
+
+void World::settle() {
+  for (;;) {
+    const uint64_t wake = store->wake_at_ns();
+    if (wake == 0) continue;
+    // Background jobs end with an event; nothing is under way when none comes within a moment.
+    pollfd p{.fd = store->event_fd(), .events = POLLIN, .revents = 0};
+    if (::poll(&p, 1, 50) == 0) return;
+  }
+}
+
+void World::checkpoint() {
+  const uint64_t before = store->status().checkpoints;
+  store->request_checkpoint();
+  while (store->status().checkpoints == before) {
+    if (store->wake_at_ns() == 0) continue;
+    pollfd p{.fd = store->event_fd(), .events = POLLIN, .revents = 0};
+    (void)::poll(&p, 1, 1000);
+  }
+  settle();
+}
+
+std::vector<float> World::embedding_of(const std::string& id, uint32_t version, uint32_t dimensions) {
+  std::vector<float> values(dimensions);
+  for (uint32_t i = 0; i < dimensions; ++i) {
+    values[i] = static_cast<float>(base::hash64(id.data(), id.size(), uint64_t{version} << 32 | i) >> 40) / 16777216.0F;
+  }
+  return values;
+}
+
+daemon::store::Answer World::put(const std::string& id, uint32_t version, std::optional<std::string> content, uint32_t condition,
+                                 uint64_t if_sequence) {
+  const uint32_t dimensions = store->geometry().dimensions;
+  const std::vector<float> embedding = embedding_of(id, version, dimensions);
+  daemon::store::Request request;
+  request.header.operation = static_cast<uint16_t>(layout::Operation::put);
+  request.header.condition = static_cast<uint16_t>(condition);
+  request.header.if_sequence = if_sequence;
+  request.header.id_bytes = static_cast<uint32_t>(id.size());
+  request.header.dimensions = dimensions;
+  request.header.quad = {.confidence = static_cast<float>(version), .activation = 0.5F, .decay_rate = 0.25F, .recall_count = version};
+  if (content) {
+    request.header.given |= WARM_GIVEN_CONTENT;
+    request.header.content_bytes = content->size();
+    request.content = reinterpret_cast<const std::byte*>(content->data());
+  }
+  request.embedding = reinterpret_cast<const std::byte*>(embedding.data());
+  request.id = reinterpret_cast<const std::byte*>(id.data());
+  daemon::store::Answer answer;
+  while (store->execute(request, {}, answer) == daemon::store::Disposition::wait) {
+    if (store->wake_at_ns() == 0) continue;
+    pollfd p{.fd = store->event_fd(), .events = POLLIN, .revents = 0};
+    (void)::poll(&p, 1, 1000);
+  }
+  return answer;
+}
+
+daemon::store::Answer World::remove(const std::string& id) {
+  daemon::store::Request request;
+  request.header.operation = static_cast<uint16_t>(layout::Operation::remove);
+  request.header.id_bytes = static_cast<uint32_t>(id.size());
+  request.id = reinterpret_cast<const std::byte*>(id.data());
+  daemon::store::Answer answer;
+  WARM_ASSERT(store->execute(request, {}, answer) != daemon::store::Disposition::wait);
+  return answer;
+}
+
+std::optional<Seen> World::get(const std::string& id) {
+  daemon::store::Published& published = store->published();
+  const uint64_t hash = base::hash64(id.data(), id.size(), store->hash_seed());
+  auto tier = must(base::ReadMapping::map(published.tier_fd, must(base::file_bytes(published.tier_fd))));
+  auto index = must(base::ReadMapping::map(published.index_fd, layout::index_bytes(published.homes_log2)));
+  WARM_ASSERT(layout::validate_index_header({index.data(), index.bytes()}, index.bytes()) == layout::Verdict::good);
+  const auto* buckets = reinterpret_cast<const layout::Bucket*>(index.data() + sizeof(layout::IndexHeader));
+  const uint64_t home = layout::home_of_hash(hash, published.homes_log2);
+  const layout::Geometry& g = store->geometry();
+  for (uint32_t d = 0; d <= layout::kIndexDistanceMax; ++d) {
+    if (d > 0 && (buckets[home].distances >> (d - 1) & 1) == 0) continue;
+    for (uint64_t cell : buckets[home + d].cells) {
+      if (!layout::cell_matches(cell, layout::cell_key(d, layout::tag_of_hash(hash)))) continue;
+      const uint32_t slot = layout::cell_slot(cell);
+      WARM_ASSERT(slot < store->status().slots_allocated);
+      const auto& line = *reinterpret_cast<const layout::SlotLine*>(tier.data() + g.line_offset(slot));
+      WARM_ASSERT(layout::validate_line(line, slot) == layout::LineVerdict::live);
+      const layout::Locator at = layout::locator_of(line.locator);
+      for (const auto& segment : published.segments) {
+        if (segment.number != at.segment) continue;
+        auto map = must(base::ReadMapping::map(segment.fd, must(base::file_bytes(segment.fd))));
+        layout::RecordPlace place{};
+        WARM_ASSERT(layout::validate_record({map.data(), map.bytes()}, at.offset_bytes, slot, line.put, line.content_bytes,
+                                            line.checksum, &place) == layout::Verdict::good);
+        const std::string stored_id(reinterpret_cast<const char*>(map.data() + place.id_offset), place.header.id_bytes);
+        if (stored_id != id) break;
+        Seen seen{.slot = slot, .sequence = layout::sequence_of(line.put), .embedding = {}, .content = {}, .quad = layout::load_quad(line.quad)};
+        const auto* row = reinterpret_cast<const float*>(tier.data() + g.row_offset(slot));
+        seen.embedding.assign(row, row + g.dimensions);
+        const bool absent = (place.header.flags & layout::kRecordContentAbsent) != 0;
+        if (!absent) seen.content.emplace(reinterpret_cast<const char*>(map.data() + place.content_offset), place.header.stored_bytes);
+        const uint64_t content_hash = layout::content_hash(map.data() + place.content_offset, place.header.stored_bytes, absent);
+        WARM_ASSERT(layout::payload_checksum(row, g.dimensions, content_hash) == line.checksum);
+        return seen;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+void World::edit_superblocks(const std::function<void(layout::Superblock&)>& edit) {
+  WARM_ASSERT(store == nullptr);
+  base::Fd fd(::open(path("warm.tier").c_str(), O_RDWR | O_CLOEXEC));
+  for (size_t offset : layout::kSuperblockOffsets) {
+    layout::Superblock superblock;
+    WARM_ASSERT(::pread(fd.get(), &superblock, sizeof superblock, static_cast<off_t>(offset)) == sizeof superblock);
+    if (superblock.magic != layout::kTierMagic) continue;
+    edit(superblock);
+    superblock.checksum = layout::superblock_checksum(superblock);
+    WARM_ASSERT(::pwrite(fd.get(), &superblock, sizeof superblock, static_cast<off_t>(offset)) == sizeof superblock);
+  }
+}
+
+void World::pretend_reboot() {
+  edit_superblocks([](layout::Superblock& superblock) { superblock.boot_id[0] ^= 0xFF; });
+}
+
+}  // namespace warmtier::tests

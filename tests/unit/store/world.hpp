@@ -1,0 +1,66 @@
+// A store in a temporary directory, driven as its daemon drives it, and a reader of its own that trusts only the shared bytes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "daemon/io/io.hpp"
+#include "daemon/store/store.hpp"
+#include "layout/layout.hpp"
+
+namespace warmtier::tests {
+
+class Pins : public daemon::store::PinSource {
+ public:
+  bool complete() override { return known; }
+  void for_each_pin(const std::function<void(uint32_t)>& visit) override {
+    for (uint32_t slot : pinned) visit(slot);
+  }
+  std::set<uint32_t> pinned;
+  bool known = true;
+};
+
+struct Seen {
+  uint32_t slot = 0;
+  uint64_t sequence = 0;
+  std::vector<float> embedding;
+  std::optional<std::string> content;
+  layout::Quad quad{};
+};
+
+class World {
+ public:
+  explicit World(const daemon::store::InitOptions& init = {.dimensions = 20, .capacity = 8192, .segment_bytes = 65536});
+  ~World();
+
+  // A daemon of this store comes and goes.
+  void start(const daemon::store::Options& options = {.checkpoint_interval_ns = UINT64_MAX / 2});
+  void kill();  // nothing is written any more; the page cache keeps everything
+  void stop();
+
+  daemon::store::Answer put(const std::string& id, uint32_t version, std::optional<std::string> content = {},
+                            uint32_t condition = WARM_IF_ANY, uint64_t if_sequence = 0);
+  daemon::store::Answer remove(const std::string& id);
+  void settle();      // background work until none is left
+  void checkpoint();  // a whole one
+
+  std::optional<Seen> get(const std::string& id);  // by index, line and record, all checks on
+  static std::vector<float> embedding_of(const std::string& id, uint32_t version, uint32_t dimensions);
+  [[nodiscard]] std::string path(const std::string& name) const { return directory_ + "/" + name; }
+  // Changes what the superblocks say, with right checksums.
+  void edit_superblocks(const std::function<void(layout::Superblock&)>& edit);
+  void pretend_reboot();  // the witness of the last life fits no more
+
+  Pins pins;
+  std::unique_ptr<daemon::store::Store> store;
+
+ private:
+  std::string directory_;
+  std::unique_ptr<daemon::io::Io> io_;
+};
+
+}  // namespace warmtier::tests
