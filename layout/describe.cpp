@@ -24,8 +24,7 @@ constexpr bool complete(const Field (&fields)[N], size_t bytes) noexcept {
 
 constexpr char kZero[] = "zero";
 
-// ---- values inside other structs
-// --------------------------------------------------------------------------------------------------
+// ---- values inside other structs --------------------------------------------------------------------------------------------
 
 constexpr Field kQuad[] = {
     WARM_FIELD(Quad, confidence, "finite"),
@@ -35,8 +34,7 @@ constexpr Field kQuad[] = {
 };
 static_assert(complete(kQuad, sizeof(Quad)));
 
-// ---- tier
-// -------------------------------------------------------------------------------------------------------------------------
+// ---- tier -------------------------------------------------------------------------------------------------------------------
 
 constexpr Field kSuperblock[] = {
     WARM_FIELD(Superblock, magic, "WARMTIER"),
@@ -134,8 +132,7 @@ constexpr Field kSlotLine[] = {
 };
 static_assert(complete(kSlotLine, sizeof(SlotLine)));
 
-// ---- segment
-// ----------------------------------------------------------------------------------------------------------------------
+// ---- segment ----------------------------------------------------------------------------------------------------------------
 
 constexpr Field kSegmentHeader[] = {
     WARM_FIELD(SegmentHeader, magic, "of a segment"),
@@ -162,8 +159,7 @@ constexpr Field kRecordHeader[] = {
 };
 static_assert(complete(kRecordHeader, sizeof(RecordHeader)));
 
-// ---- index
-// ------------------------------------------------------------------------------------------------------------------------
+// ---- index ------------------------------------------------------------------------------------------------------------------
 
 constexpr Field kIndexHeader[] = {
     WARM_FIELD(IndexHeader, magic, "stored last: it publishes the region"),
@@ -183,8 +179,7 @@ constexpr Field kBucket[] = {
 };
 static_assert(complete(kBucket, sizeof(Bucket)));
 
-// ---- feed
-// -------------------------------------------------------------------------------------------------------------------------
+// ---- feed -------------------------------------------------------------------------------------------------------------------
 
 constexpr Field kFeedHeader[] = {
     WARM_FIELD(FeedHeader, magic, "stored last: it publishes the region"),
@@ -202,8 +197,7 @@ constexpr Field kFeedEntry[] = {
 };
 static_assert(complete(kFeedEntry, sizeof(FeedEntry)));
 
-// ---- status
-// -----------------------------------------------------------------------------------------------------------------------
+// ---- status -----------------------------------------------------------------------------------------------------------------
 
 constexpr Field kStatusPage[] = {
     WARM_FIELD(StatusPage, magic, "stored last: it publishes the region"),
@@ -255,8 +249,7 @@ constexpr Field kStatusPage[] = {
 };
 static_assert(complete(kStatusPage, sizeof(StatusPage)));
 
-// ---- results
-// ----------------------------------------------------------------------------------------------------------------------
+// ---- results ----------------------------------------------------------------------------------------------------------------
 
 constexpr Field kResultsHeader[] = {
     WARM_FIELD(ResultsHeader, magic, "stored last: it publishes the region"),
@@ -304,8 +297,7 @@ constexpr Field kResultCell[] = {
 };
 static_assert(complete(kResultCell, sizeof(ResultCell)));
 
-// ---- channel
-// ----------------------------------------------------------------------------------------------------------------------
+// ---- channel ----------------------------------------------------------------------------------------------------------------
 
 constexpr Field kChannelHeader[] = {
     WARM_FIELD(ChannelHeader, magic, "stored last: it publishes the region"),
@@ -351,8 +343,7 @@ constexpr Field kRequestHeader[] = {
 };
 static_assert(complete(kRequestHeader, sizeof(RequestHeader)));
 
-// ---- session
-// ----------------------------------------------------------------------------------------------------------------------
+// ---- session ----------------------------------------------------------------------------------------------------------------
 
 constexpr Field kSessionHeader[] = {
     WARM_FIELD(SessionHeader, magic, "stored last: it publishes the region"),
@@ -403,8 +394,7 @@ constexpr Field kSessionRegion[] = {
 };
 static_assert(complete(kSessionRegion, sizeof(SessionRegion)));
 
-// ---- control
-// ----------------------------------------------------------------------------------------------------------------------
+// ---- control ----------------------------------------------------------------------------------------------------------------
 
 constexpr Field kMessageHeader[] = {
     WARM_FIELD(MessageHeader, kind, "1 hello, 2 welcome, 3 refuse, 4 segments, 5 segments_wanted, 6 index, 7 put, 8 bye"),

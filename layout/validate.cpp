@@ -213,8 +213,8 @@ Verdict validate_session_header(std::span<const std::byte> bytes, uint64_t file_
   if (h.pins_offset > file_bytes || file_bytes - h.pins_offset < uint64_t{h.pin_cells} * sizeof(uint32_t))
     return Verdict::truncated;
   if (h.format_version != kFormatVersion) return Verdict::unknown_version;
+  static_assert(sizeof(SessionRegion) == offsetof(SessionRegion, pins) + kViewsMax * sizeof(uint32_t), "the pins end the region");
   if (h.pin_cells != kViewsMax || h.pins_offset != offsetof(SessionRegion, pins)) return Verdict::bad_geometry;
-  if (file_bytes < sizeof(SessionRegion)) return Verdict::truncated;
   return Verdict::good;
 }
 
