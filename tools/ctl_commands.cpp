@@ -150,8 +150,8 @@ bool embedding_from(const std::string& path, std::vector<float>& ret_values) {
     }
   }
   if (bytes.empty() || bytes.size() % sizeof(float) != 0) {
-    complain("%s: an embedding is a JSON list of numbers or raw 32-bit floats (4 bytes each), but these are %zu bytes", path.c_str(),
-             bytes.size());
+    complain("%s: an embedding is a JSON list of numbers or raw 32-bit floats (4 bytes each), but these are %zu bytes",
+             path.c_str(), bytes.size());
     return false;
   }
   ret_values.resize(bytes.size() / sizeof(float));
@@ -200,7 +200,8 @@ std::string view_text(const warm_view& view) {
   line("content", with_thousands(view.content_bytes) + (view.content_bytes == 1 ? " byte" : " bytes"));
   const std::string_view content(static_cast<const char*>(view.content), view.content_bytes);
   constexpr size_t kShownBytes = 4096;
-  if (!content.empty()) text += "\n" + one_line(content.substr(0, kShownBytes)) + (content.size() > kShownBytes ? " .." : "") + "\n";
+  if (!content.empty())
+    text += "\n" + one_line(content.substr(0, kShownBytes)) + (content.size() > kShownBytes ? " .." : "") + "\n";
   return text;
 }
 
@@ -289,7 +290,8 @@ Exit ctl_get(const CtlOptions& options, const CtlGet& get) {
     return Exit::failed;
   }
   if (!get.content_path.empty()) {
-    if (view.content_state == WARM_CONTENT_ABSENT) return complain("get: the record has no content, so %s is not written", get.content_path.c_str());
+    if (view.content_state == WARM_CONTENT_ABSENT)
+      return complain("get: the record has no content, so %s is not written", get.content_path.c_str());
     if (!write_all(get.content_path, view.content, view.content_bytes)) return Exit::failed;
   }
   // Bytes for a program and words for a person do not mix on one stream.
@@ -301,8 +303,8 @@ Exit ctl_remove(const CtlOptions& options, const CtlRemove& remove) {
   Client client;
   if (const int code = client.open(options); code != WARM_OK) return complain_about("rm", code);
   uint64_t sequence = 0;
-  const int code = warm_remove(client.handle(), remove.id.data(), remove.id.size(), remove.if_sequence ? WARM_IF_SEQUENCE : WARM_IF_ANY,
-                               remove.if_sequence.value_or(0), 0, &sequence);
+  const int code = warm_remove(client.handle(), remove.id.data(), remove.id.size(),
+                               remove.if_sequence ? WARM_IF_SEQUENCE : WARM_IF_ANY, remove.if_sequence.value_or(0), 0, &sequence);
   if (code != WARM_OK) return complain_about("rm", code);
   return say_line(options.json ? changed_json(remove.id, sequence) : std::to_string(sequence));
 }

@@ -19,9 +19,7 @@ void add_id(Json& json, std::string_view id) {
   }
 }
 
-constexpr const char* backend_name(uint32_t backend) {
-  return backend == 1 ? "io_uring" : backend == 2 ? "threads" : "unknown";
-}
+constexpr const char* backend_name(uint32_t backend) { return backend == 1 ? "io_uring" : backend == 2 ? "threads" : "unknown"; }
 
 }  // namespace
 

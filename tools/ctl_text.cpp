@@ -116,7 +116,8 @@ std::string time_text(uint64_t ns_since_1970) {
   std::array<char, 64> date{};
   ::strftime(date.data(), date.size(), "%Y-%m-%dT%H:%M:%S", &parts);
   std::array<char, 96> text{};
-  std::snprintf(text.data(), text.size(), "%s.%09lluZ", date.data(), static_cast<unsigned long long>(ns_since_1970 % 1'000'000'000));
+  std::snprintf(text.data(), text.size(), "%s.%09lluZ", date.data(),
+                static_cast<unsigned long long>(ns_since_1970 % 1'000'000'000));
   return text.data();
 }
 

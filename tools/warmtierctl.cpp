@@ -54,13 +54,16 @@ int run(int argc, char** argv) {
 
   CtlOptions options;
   app.add_option("--socket", options.socket, "path of the daemon's socket")->type_name("PATH");
-  app.add_option("--timeout", options.timeout_ms, "deadline in milliseconds (default 5000)")->type_name("MS")->check(CLI::PositiveNumber);
+  app.add_option("--timeout", options.timeout_ms, "deadline in milliseconds (default 5000)")
+      ->type_name("MS")
+      ->check(CLI::PositiveNumber);
   app.add_flag("--json", options.json, "answer in JSON");
 
   CtlInit init;
   CLI::App* const init_command = app.add_subcommand("init", "make a new store");
   init_command->add_option("DIR", init.directory, "an empty or absent directory")->required();
-  init_command->add_option("--dimensions", init.dimensions, "of every embedding (default 768)")->check(CLI::Range(1U, WARM_DIMENSIONS_MAX));
+  init_command->add_option("--dimensions", init.dimensions, "of every embedding (default 768)")
+      ->check(CLI::Range(1U, WARM_DIMENSIONS_MAX));
   init_command->add_option("--capacity", init.capacity, "records at most (default 16777216)")
       ->check(CLI::Range(uint64_t{1}, uint64_t{0xFFFF'FFFE}));
 
@@ -77,7 +80,8 @@ int run(int argc, char** argv) {
       ->required();
   CLI::Option* const content_option = put_command->add_option("--content", content, "content")->type_name("TEXT");
   CLI::Option* const content_file_option =
-      put_command->add_option("--content-file", put.content_path, "file with the content; - is standard input")->type_name("FILE");
+      put_command->add_option("--content-file", put.content_path, "file with the content; - is standard input")
+          ->type_name("FILE");
   CLI::Option* const no_content_option = put_command->add_flag("--no-content", no_content, "the record has no content (default)");
   content_option->excludes(content_file_option)->excludes(no_content_option);
   content_file_option->excludes(no_content_option);
@@ -95,7 +99,8 @@ int run(int argc, char** argv) {
   IdArgument get_id;
   CLI::App* const get_command = app.add_subcommand("get", "show a memory");
   get_id.add_to(*get_command);
-  get_command->add_option("--content-out", get.content_path, "write the content there; - is standard output, and nothing else then")
+  get_command
+      ->add_option("--content-out", get.content_path, "write the content there; - is standard output, and nothing else then")
       ->type_name("FILE");
   get_command->add_option("--embedding-out", get.embedding_path, "write the embedding there as raw 32-bit floats; - as above")
       ->type_name("FILE");
@@ -111,11 +116,13 @@ int run(int argc, char** argv) {
     if (put_command->parsed()) {
       put.id = put_id.bytes();
       if (content_option->count() > 0) put.content = content;
-      if (put.embedding_path == "-" && put.content_path == "-") throw CLI::ValidationError("-", "standard input can be read once only");
+      if (put.embedding_path == "-" && put.content_path == "-")
+        throw CLI::ValidationError("-", "standard input can be read once only");
     }
     if (get_command->parsed()) {
       get.id = get_id.bytes();
-      if (get.content_path == "-" && get.embedding_path == "-") throw CLI::ValidationError("-", "standard output takes one of them");
+      if (get.content_path == "-" && get.embedding_path == "-")
+        throw CLI::ValidationError("-", "standard output takes one of them");
     }
     if (remove_command->parsed()) remove.id = remove_id.bytes();
   } catch (const CLI::Success& asked) {
