@@ -1,0 +1,54 @@
+// What can be set, with every default and every range by its name. Filled from a TOML file; flags win over it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/error.hpp"
+#include "daemon/io/io.hpp"
+#include "daemon/session/access.hpp"
+#include "layout/limits.hpp"
+
+namespace warmtier::daemon {
+
+constexpr uint32_t kDimensionsDefault = 768;
+constexpr uint64_t kCapacityDefault = uint64_t{1} << 24;
+constexpr uint64_t kCheckpointIntervalMsDefault = 5'000;
+constexpr uint64_t kCheckpointIntervalMsMin = 10;
+constexpr uint64_t kCheckpointIntervalMsMax = 3'600'000;
+constexpr uint32_t kSpinUsDefault = 20;
+constexpr uint32_t kSpinUsMax = 10'000;
+constexpr uint32_t kPreparedSlotsDefault = 16'384;
+constexpr uint32_t kPreparedSlotsMin = 1'024;
+constexpr uint32_t kPreparedSlotsMax = 1'048'576;
+constexpr uint64_t kOrphanGraceSecondsDefault = 0;  // never
+constexpr uint64_t kOrphanGraceSecondsMax = 31'536'000;
+
+struct Config {
+  // [store]
+  std::string store;
+  std::optional<uint32_t> dimensions;     // of a new store; an existing one must have them
+  std::optional<uint64_t> capacity;       // of a new store
+  std::optional<uint64_t> segment_bytes;  // of a new store
+  uint64_t content_bytes_max = layout::kContentCapBytesDefault;
+  uint64_t checkpoint_interval_ms = kCheckpointIntervalMsDefault;
+  uint32_t prepared_slots = kPreparedSlotsDefault;
+  // [daemon]
+  std::string socket;
+  io::Choice io = io::Choice::automatic;
+  uint32_t spin_us = kSpinUsDefault;  // how long the store thread looks for work before it sleeps; 0: not at all
+  uint64_t orphan_grace_s = kOrphanGraceSecondsDefault;
+  // [access]
+  session::AccessRules access;
+};
+
+// WARM_E_INVALID names the line, the key, the value and the range.
+base::Status read_config(const std::string& path, Config* ret_config);
+base::Status parse_config(const std::string& text, const std::string& name, Config* ret_config);
+
+base::Result<io::Choice> io_choice(const std::string& name);
+// Where the socket is when nobody says it; WARM_E_INVALID when there is no place for it.
+base::Result<std::string> default_socket_path();
+
+}  // namespace warmtier::daemon

@@ -1,0 +1,403 @@
+#include "daemon/server.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "base/clock.hpp"
+#include "base/failpoint.hpp"
+#include "daemon/io/io.hpp"
+#include "daemon/io/store_lock.hpp"
+#include "daemon/session/intake.hpp"
+#include "daemon/session/log.hpp"
+#include "daemon/session/restart.hpp"
+#include "daemon/session/sessions.hpp"
+#include "daemon/session/socket.hpp"
+#include "daemon/store/store.hpp"
+
+namespace warmtier::daemon {
+namespace {
+
+using base::fail;
+using base::fail_errno;
+using base::pass;
+using base::Status;
+using session::log_line;
+using session::Priority;
+using store::Store;
+
+constexpr uint64_t kDescriptorsKept = 256;       // for files, epolls and what is on its way
+constexpr uint64_t kDescriptorsPerSession = 3;   // socket, pidfd, memfd
+constexpr uint32_t kRoundsPerClockLook = 4;      // of an idle spin
+constexpr uint64_t kSpinNsFloor = 1'000;         // below this, spinning is switched off until a sleep proves too short
+constexpr uint64_t kRefreshSessionsAlways = 64;  // so few sessions' counters are summed before every sleep
+constexpr uint64_t kRefreshIntervalNs = 10 * base::kNsPerMs;
+constexpr size_t kWakeEventsMax = 16;
+
+// ---- the store as the session room sees it --------------------------------------------------------------------------------
+
+class StorePort final : public session::Executor, public session::Numbers {
+ public:
+  explicit StorePort(Store& store) : store_(store) {}
+  store::Disposition execute(const store::Request& request, const store::Origin& origin, store::Answer& ret_answer) override {
+    return store_.execute(request, origin, ret_answer);
+  }
+  uint64_t take_session_number() override { return store_.take_session_number(); }
+  uint64_t take_channel_number() override { return store_.take_channel_number(); }
+
+ private:
+  Store& store_;
+};
+
+// ---- how long to look for work before sleeping ----------------------------------------------------------------------------
+
+// Follows what spinning was good for: a spin that found work doubles the next one, one that found none halves it, and a sleep
+// that was shorter than a full spin would have been sets it to the limit again.
+class Spin {
+ public:
+  explicit Spin(uint64_t limit_ns) : limit_ns_(limit_ns), ns_(limit_ns) {}
+  [[nodiscard]] uint64_t ns() const noexcept { return ns_; }
+  void found_work() noexcept { ns_ = std::min(limit_ns_, std::max(ns_ * 2, kSpinNsFloor)); }
+  void found_nothing() noexcept { ns_ = ns_ / 2 < kSpinNsFloor ? 0 : ns_ / 2; }
+  void slept(uint64_t ns, bool for_work) noexcept {
+    if (for_work && ns < limit_ns_) ns_ = limit_ns_;
+  }
+
+ private:
+  const uint64_t limit_ns_;
+  uint64_t ns_;
+};
+
+// ---- the store thread's loop ----------------------------------------------------------------------------------------------
+
+class StoreLoop {
+ public:
+  StoreLoop(Store& store, session::Sessions& sessions, session::Mailboxes& mail, int epoll, uint64_t spin_ns)
+      : store_(store), sessions_(sessions), mail_(mail), status_(store.status()), epoll_(epoll), spin_(spin_ns) {}
+
+  Status prepare() {
+    for (int fd : {mail_.to_store.event_fd(), store_.event_fd()}) {
+      epoll_event event{};
+      event.events = EPOLLIN;
+      if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) return fail_errno(errno, "epoll_ctl");
+    }
+    return {};
+  }
+
+  // Until the intake thread says stop.
+  void run() {
+    bool more = true;
+    for (;;) {
+      if (mail_.to_store.pending() && sessions_.take_mail()) return;
+      if (sessions_.serve() || more) {
+        more = step();
+        continue;
+      }
+      more = spin() || sleep();
+    }
+  }
+
+ private:
+  // True while the store wants to go on at once.
+  bool step() {
+    const bool more = store_.step();
+    // A step may have freed what a request waits for.
+    return sessions_.retry() || more;
+  }
+
+  // Looks for work for a bounded time, and does what it finds first. True when there was some.
+  bool spin() {
+    if (spin_.ns() == 0 || !sessions_.anyone()) return false;
+    const uint64_t begun_ns = base::monotonic_ns();
+    for (;;) {
+      for (uint32_t i = 0; i < kRoundsPerClockLook; ++i) {
+        if (sessions_.serve() || mail_.to_store.pending()) {
+          layout::count(status_.spin_ns, base::monotonic_ns() - begun_ns);
+          spin_.found_work();
+          return true;
+        }
+      }
+      const uint64_t spun_ns = base::monotonic_ns() - begun_ns;
+      if (spun_ns < spin_.ns()) continue;
+      layout::count(status_.spin_ns, spun_ns);
+      spin_.found_nothing();
+      return false;
+    }
+  }
+
+  // True when the store has something to do now.
+  bool sleep() {
+    const uint64_t now_ns = base::monotonic_ns();
+    if (layout::load_relaxed(status_.sessions) <= kRefreshSessionsAlways || now_ns - refreshed_ns_ >= kRefreshIntervalNs) {
+      sessions_.refresh_counters();
+      refreshed_ns_ = now_ns;
+    }
+    const uint64_t wake_at_ns = store_.wake_at_ns();
+    if (sessions_.retry() || wake_at_ns == 0) return true;
+
+    layout::store_relaxed(status_.sleeping, 1);
+    layout::fence_full();
+    // Whoever publishes after this look sees that we sleep, and rings.
+    const bool awaited = sessions_.anything_published() || mail_.to_store.pending();
+    if (!awaited) {
+      WARM_FAILPOINT("daemon.sleep.before");
+      std::array<epoll_event, kWakeEventsMax> events{};
+      (void)::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout_ms(wake_at_ns));
+    }
+    layout::store_relaxed(status_.sleeping, 0);
+    if (!awaited) spin_.slept(base::monotonic_ns() - now_ns, sessions_.anything_published());
+    return true;
+  }
+
+  static int timeout_ms(uint64_t wake_at_ns) noexcept {
+    if (wake_at_ns == UINT64_MAX) return -1;
+    const uint64_t now_ns = base::monotonic_ns();
+    if (wake_at_ns <= now_ns) return 0;
+    return static_cast<int>(std::min<uint64_t>((wake_at_ns - now_ns) / base::kNsPerMs + 1, INT_MAX));
+  }
+
+  Store& store_;
+  session::Sessions& sessions_;
+  session::Mailboxes& mail_;
+  layout::StatusPage& status_;
+  const int epoll_;
+  Spin spin_;
+  uint64_t refreshed_ns_ = 0;
+};
+
+// ---- before serving -------------------------------------------------------------------------------------------------------
+
+uint64_t raise_descriptor_limit() noexcept {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+  limit.rlim_cur = limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) ::getrlimit(RLIMIT_NOFILE, &limit);
+  return limit.rlim_cur;
+}
+
+// Absent, or there and without an entry.
+base::Result<bool> is_empty_place(const std::string& directory) {
+  DIR* stream = ::opendir(directory.c_str());
+  if (stream == nullptr) {
+    if (errno == ENOENT) return true;
+    return fail_errno(errno, "open the store directory %s", directory.c_str());
+  }
+  bool empty = true;
+  while (const dirent* entry = ::readdir(stream)) {
+    if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0) empty = false;
+  }
+  ::closedir(stream);
+  return empty;
+}
+
+Status make_store_if_absent(const Config& config) {
+  auto empty = is_empty_place(config.store);
+  if (!empty) return pass(std::move(empty));
+  if (!*empty) return {};
+  store::InitOptions options;
+  options.dimensions = config.dimensions.value_or(kDimensionsDefault);
+  options.capacity = config.capacity.value_or(kCapacityDefault);
+  options.segment_bytes = config.segment_bytes.value_or(layout::kSegmentBytesDefault);
+  if (auto s = store::initialise(config.store, options); !s) return s;
+  log_line(Priority::notice, "made a new store in %s: %u dimensions, %llu records at most", config.store.c_str(), options.dimensions,
+           static_cast<unsigned long long>(options.capacity));
+  return {};
+}
+
+Status check_wishes(const Config& config, const Store& store) {
+  const layout::Geometry& geometry = store.geometry();
+  if (config.dimensions && *config.dimensions != geometry.dimensions) {
+    return fail(WARM_E_INVALID, "the store has %u dimensions, asked for are %u: they are fixed when it is made", geometry.dimensions,
+                *config.dimensions);
+  }
+  if (config.capacity && *config.capacity != geometry.capacity) {
+    return fail(WARM_E_INVALID, "the store has a capacity of %llu records, asked for are %llu: it is fixed when it is made",
+                static_cast<unsigned long long>(geometry.capacity), static_cast<unsigned long long>(*config.capacity));
+  }
+  return {};
+}
+
+// The socket that the service manager opened for us, or one of our own at `path`.
+struct Listening {
+  base::Fd fd;
+  std::string path;  // ours: to be removed at the end
+  base::InodeId inode;
+};
+base::Result<Listening> listen(const Config& config) {
+  const int given = ::sd_listen_fds(1);
+  if (given < 0) return fail_errno(-given, "take over the sockets of the service manager");
+  if (given > 0) {
+    if (given != 1 || ::sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_SEQPACKET, 1, nullptr, 0) <= 0) {
+      return fail(WARM_E_INVALID, "the service manager handed over %d sockets; one is needed, listening, of type SEQPACKET (ListenSequentialPacket=)", given);
+    }
+    return Listening{.fd = base::Fd(SD_LISTEN_FDS_START), .path = {}, .inode = {}};
+  }
+  std::string path = config.socket;
+  if (path.empty()) {
+    auto place = default_socket_path();
+    if (!place) return pass(std::move(place));
+    path = std::move(*place);
+    if (::mkdir(path.substr(0, path.rfind('/')).c_str(), 0755) != 0 && errno != EEXIST) {
+      return fail_errno(errno, "make the directory of the socket %s", path.c_str());
+    }
+  }
+  auto listener = session::listen_at(path, config.access.names_others(::geteuid()) ? 0666 : 0600);
+  if (!listener) return pass(std::move(listener));
+  return Listening{.fd = std::move(listener->fd), .path = std::move(path), .inode = listener->inode};
+}
+
+void remove_socket(const Listening& listening) noexcept {
+  struct stat st {};
+  if (listening.path.empty() || ::lstat(listening.path.c_str(), &st) != 0) return;
+  if (base::InodeId{.device = st.st_dev, .inode = st.st_ino} == listening.inode) ::unlink(listening.path.c_str());
+}
+
+base::Result<base::Fd> channels_directory(int store_directory) {
+  if (::mkdirat(store_directory, "channels", 0750) != 0 && errno != EEXIST) return fail_errno(errno, "make channels/");
+  return base::open_at(store_directory, "channels", O_RDONLY | O_DIRECTORY);
+}
+
+void answer_what_was_in_flight(Store& store, const std::vector<session::Intake::Adopted>& adopted) {
+  const auto& decided = store.decided();
+  if (!decided) return;
+  for (const auto& one : adopted) {
+    if (one.channel->number() == decided->origin.channel) one.channel->answer_decided(*decided);
+  }
+}
+
+}  // namespace
+
+Status run_server(const Config& config) {
+  // Before any thread: they all inherit it, and the intake thread reads what comes.
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::sigaddset(&signals, SIGTERM);
+  ::sigaddset(&signals, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGHUP, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // the I/O room wants the error instead
+  const uint64_t descriptors = raise_descriptor_limit();
+  if (descriptors < kDescriptorsKept + kDescriptorsPerSession) {
+    return fail(WARM_E_LIMIT, "%llu file descriptors are allowed; at least %llu are needed", static_cast<unsigned long long>(descriptors),
+                static_cast<unsigned long long>(kDescriptorsKept + kDescriptorsPerSession));
+  }
+
+  if (auto s = make_store_if_absent(config); !s) return s;
+  auto io = io::open_io(config.io);
+  if (!io) return pass(std::move(io));
+  auto directory = base::open_at(AT_FDCWD, config.store.c_str(), O_RDONLY | O_DIRECTORY);
+  if (!directory) return pass(std::move(directory));
+  auto lock = io::StoreLock::acquire(directory->get(), **io, base::Deadline::after_ns(kStoreLockWaitNs));
+  if (!lock) return pass(std::move(lock));
+  const bool is_void = session::last_run_is_void(directory->get());
+
+  store::Options options;
+  options.content_bytes_max = config.content_bytes_max;
+  options.checkpoint_interval_ns = config.checkpoint_interval_ms * base::kNsPerMs;
+  options.prepared_slots = config.prepared_slots;
+  auto opened = Store::open(config.store, options, **io);
+  if (!opened) return pass(std::move(opened));
+  Store& store = **opened;
+  if (auto s = check_wishes(config, store); !s) return s;
+
+  auto channels = channels_directory(directory->get());
+  if (!channels) return pass(std::move(channels));
+  session::World world;
+  world.access = config.access;
+  world.own_uid = ::geteuid();
+  world.limits = {.dimensions = store.geometry().dimensions, .content_bytes_max = config.content_bytes_max};
+  std::memcpy(world.store.store_id, store.store_id(), sizeof world.store.store_id);
+  std::memcpy(world.store.boot_id, store.boot_id(), sizeof world.store.boot_id);
+  world.hash_seed = store.hash_seed();
+  world.capacity = store.geometry().capacity;
+  world.own_segment_above_bytes = store.own_segment_above_bytes();
+  world.lanes = session::lanes_on_this_host();
+  world.sessions_max = static_cast<uint32_t>(std::min<uint64_t>((descriptors - kDescriptorsKept) / kDescriptorsPerSession, UINT32_MAX));
+  world.channels_directory = channels->get();
+  world.published = &store.published();
+
+  session::Mailboxes mail;
+  if (auto s = mail.to_store.open(); !s) return s;
+  if (auto s = mail.to_intake.open(); !s) return s;
+  base::Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll) return fail_errno(errno, "epoll_create1");
+  const session::Stage stage = [&store](uint32_t id_bytes, uint64_t content_bytes, const auto& read) {
+    return store.stage(id_bytes, content_bytes, read);
+  };
+  StorePort port(store);
+  session::Sessions sessions(port, port, mail, store.status(), world.limits, channels->get(),
+                             config.orphan_grace_s == 0 ? base::Deadline::never()
+                                                        : base::Deadline::after_ns(config.orphan_grace_s * base::kNsPerSecond));
+  session::Intake intake(world, mail, stage, epoll.get());
+
+  auto earlier = session::adopt_channels(channels->get(), world.store, config.access, world.own_uid, is_void);
+  if (!earlier) return pass(std::move(earlier));
+  WARM_FAILPOINT("daemon.restart.adopted");
+  auto listening = listen(config);
+  if (!listening) return pass(std::move(listening));
+  const auto stop_listening = [&](Status status) {
+    remove_socket(*listening);
+    return status;
+  };
+  if (auto s = intake.open(std::move(listening->fd)); !s) return stop_listening(std::move(s));
+  std::vector<session::Intake::Adopted> adopted;
+  for (session::AdoptedChannel& channel : *earlier) {
+    auto one = intake.adopt(std::move(channel));
+    if (!one) return stop_listening(pass(std::move(one)));
+    sessions.adopt(one->channel, one->orphans);
+    adopted.push_back(std::move(*one));
+  }
+  WARM_FAILPOINT("daemon.restart.listening");
+  // From here on readers believe the new index; only then may an answer appear.
+  store.open_generation();
+  WARM_FAILPOINT("daemon.restart.generation");
+  answer_what_was_in_flight(store, adopted);
+  store.clear_intent();
+  WARM_FAILPOINT("daemon.restart.cleared");
+
+  store.set_pin_source(&sessions);
+  store.set_index_publisher([&intake](int fd, uint32_t homes_log2, uint64_t generation) { intake.publish_index(fd, homes_log2, generation); });
+  StoreLoop loop(store, sessions, mail, epoll.get(), uint64_t{config.spin_us} * base::kNsPerUs);
+  if (auto s = loop.prepare(); !s) return stop_listening(std::move(s));
+  std::thread intake_thread([&intake] { intake.run(); });
+
+  const layout::StatusPage& status = store.status();
+  log_line(Priority::info, "serving %s at %s: %llu records, %u dimensions, %s", config.store.c_str(),
+           listening->path.empty() ? "the service manager's socket" : listening->path.c_str(), static_cast<unsigned long long>(status.records),
+           store.geometry().dimensions, (*io)->describe().c_str());
+  if (status.orphans > 0) {
+    log_line(Priority::notice, "%llu sessions of the last daemon live on; until they attach again no slot that was used before is used again",
+             static_cast<unsigned long long>(status.orphans));
+  }
+  ::sd_notifyf(0, "READY=1\nSTATUS=Serving %llu records", static_cast<unsigned long long>(status.records));
+
+  loop.run();
+
+  ::sd_notify(0, "STOPPING=1");
+  remove_socket(*listening);
+  mail.to_intake.post(session::Quit{});
+  intake_thread.join();
+  store.set_pin_source(nullptr);
+  auto closed = store.close_cleanly();
+  if (closed) log_line(Priority::info, "stopped; everything is on the device");
+  return closed;
+}
+
+}  // namespace warmtier::daemon

@@ -1,0 +1,171 @@
+// A channel: the lanes through which the processes of one user hand in requests, and the results they get back.
+//
+// Thread law: create(), adopt(), check_*() and prepare are called by the intake thread on a channel (or an entry of it) that the
+// store thread does not use yet; everything else belongs to the store thread. Nothing of it is ever locked: the mutexes in the
+// lanes are the clients' own.
+//
+// Every byte of the lanes and of a session's memory is hostile: copied once, the copy validated, the copy used.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/fd.hpp"
+#include "base/mapping.hpp"
+#include "daemon/session/credentials.hpp"
+#include "daemon/session/results.hpp"
+#include "daemon/store/store.hpp"
+#include "layout/control.hpp"
+#include "layout/layout.hpp"
+
+namespace warmtier::daemon::session {
+
+class Channel;
+
+// What the clients say of themselves, as last seen: untrusted, so only rises count.
+struct CountersSeen {
+  uint64_t gets = 0;
+  uint64_t misses = 0;
+  uint64_t lane_repairs = 0;
+  uint64_t lanes_fenced = 0;
+};
+
+// One warm_open of one process, as the daemon knows it. The intake thread makes it and reads what does not change; `region` and
+// what follows belong to the store thread once it was attached.
+struct Session {
+  Channel* channel = nullptr;  // lives as long as it has sessions
+  uint32_t index = 0;
+  layout::Access access = layout::Access::none;
+  ProcessIdentity process;
+  base::InodeId memfd;
+
+  uint64_t number = 0;
+  base::WriteMapping region;  // none: a process of an earlier daemon that has not handed it back
+  CountersSeen seen;
+  bool live = false;
+
+  [[nodiscard]] layout::SessionRegion* shared() const noexcept { return reinterpret_cast<layout::SessionRegion*>(region.data()); }
+};
+
+// What serving a lane needs of the store; a test stands in for it.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  virtual store::Disposition execute(const store::Request& request, const store::Origin& origin, store::Answer& ret_answer) = 0;
+};
+
+// The store's limits, as the lanes check them.
+struct RequestLimits {
+  uint32_t dimensions = 0;
+  uint64_t content_bytes_max = 0;
+};
+
+// A request that came by the socket, complete in our own memory.
+struct SocketRequest {
+  uint64_t number = 0;
+  layout::RequestHeader header{};
+  const std::byte* embedding = nullptr;
+  const std::byte* id = nullptr;
+  const std::byte* content = nullptr;
+  store::StagedContent* staged = nullptr;
+  const store::Answer* refused = nullptr;  // found wrong before it came here
+};
+
+enum class Served { nothing, answered, stalled };
+
+class Channel {
+ public:
+  // A new one: memfd with initialised mutexes, results file. Unknown to everyone until publish().
+  static base::Result<std::unique_ptr<Channel>> create(int directory, const StoreIdentity& store, const ChannelKey& key, uint32_t lanes);
+  // An earlier daemon's results file; its lanes come when a client hands them back.
+  static base::Result<std::unique_ptr<Channel>> adopt(int directory, const std::string& name, const StoreIdentity& store);
+
+  // Maps what a client hands back as this channel's lanes, if it is that very memfd.
+  [[nodiscard]] base::Result<base::WriteMapping> check_lanes(int memfd) const;
+  // Cells for a new tenant of an entry.
+  base::Status prepare_session(uint32_t index) { return results_.prepare_session(index); }
+  [[nodiscard]] const ChannelKey& key() const noexcept { return key_; }
+  [[nodiscard]] uint32_t lanes() const noexcept { return lanes_; }
+  [[nodiscard]] int results_fd() const noexcept { return results_.fd(); }
+  [[nodiscard]] int lanes_fd() const noexcept { return lanes_fd_.get(); }
+  void keep_lanes_fd(base::Fd fd) noexcept { lanes_fd_ = std::move(fd); }  // intake thread; for handing it out
+  // Lanes that a client declared beyond use. Hostile: only the number of the channel's own user's sessions hangs on it.
+  [[nodiscard]] uint32_t fenced_lanes() const noexcept;
+  void unlink(int directory) noexcept { results_.unlink(directory); }
+
+  // ---- store thread ----
+  base::Status publish(int directory, uint64_t number);
+  void install_lanes(base::WriteMapping lanes);  // a hand-back
+  [[nodiscard]] bool has_lanes() const noexcept { return static_cast<bool>(map_); }
+  [[nodiscard]] uint64_t number() const noexcept { return number_; }
+  [[nodiscard]] Results& results() noexcept { return results_; }
+  [[nodiscard]] bool published() const noexcept { return number_ != 0; }
+
+  // Session table: entry steps of protocol section 5, and the private table that lanes are checked against.
+  void begin_session(const std::shared_ptr<Session>& session);  // number and identity are set
+  void restore_session(const std::shared_ptr<Session>& session);  // its entry stands in the file
+  void end_session(Session& session);                             // after the sweep
+  [[nodiscard]] uint32_t live_sessions() const noexcept { return live_sessions_; }
+  [[nodiscard]] const std::vector<std::shared_ptr<Session>>& sessions() const noexcept { return sessions_; }
+
+  // One round: at most one request of each lane, kRequestsPerRound in all. True when something was answered.
+  bool serve(Executor& executor, const RequestLimits& limits, layout::StatusPage& status);
+  // Serves what lies in the lanes now, lane by lane. False when a request must wait for a slot.
+  bool sweep(Executor& executor, const RequestLimits& limits, layout::StatusPage& status);
+  // The store went on: what had to wait is tried again.
+  void retry_stalled() noexcept;
+  [[nodiscard]] bool any_stalled() const noexcept { return stalled_count_ > 0; }
+  // Not stalled and published: what a last look before a sleep asks.
+  [[nodiscard]] bool anything_published() const noexcept;
+  Served serve_socket(Executor& executor, const RequestLimits& limits, layout::StatusPage& status, Session& session,
+                      const SocketRequest& request);
+  // The answer of the request that was in flight when an earlier daemon was killed.
+  void answer_decided(const store::Decided& decided);
+
+ private:
+  Channel(Results results, uint32_t lanes);
+  Served serve_lane(uint32_t lane, Executor& executor, const RequestLimits& limits, layout::StatusPage& status);
+  void count_done(uint32_t lane, uint64_t number) noexcept;
+  Session* find_session(uint32_t index, uint64_t number) const noexcept {
+    if (index >= layout::kSessionsPerChannel) return nullptr;
+    Session* session = sessions_[index].get();
+    return session != nullptr && session->number == number ? session : nullptr;
+  }
+  [[nodiscard]] const layout::CommitLine* commits() const noexcept { return commits_; }
+
+  Results results_;
+  ChannelKey key_;
+  uint32_t lanes_;
+  uint64_t number_ = 0;
+  base::Fd lanes_fd_;
+  base::WriteMapping map_;
+
+  const layout::CommitLine* commits_ = nullptr;
+  const std::byte* entries_ = nullptr;
+  std::vector<uint64_t> next_;  // done + 1 of each lane: our own copy
+  std::vector<uint8_t> stalled_;
+  uint32_t stalled_count_ = 0;
+  uint32_t first_lane_ = 0;  // where the next round begins
+  std::vector<std::shared_ptr<Session>> sessions_;
+  uint32_t live_sessions_ = 0;
+};
+
+constexpr uint32_t kRequestsPerRound = 64;
+// A ticket is the next of its cell; one further away than this is not one that a client of ours takes, and would use up the
+// numbers of the entry's next tenant.
+constexpr uint64_t kTicketStepMax = uint64_t{1} << 32;
+
+// How many lanes a new channel has on this host.
+uint32_t lanes_on_this_host() noexcept;
+
+// Checks a memfd that a client handed over as (device, inode), sealed, of that length, in memory; then maps it.
+base::Result<base::WriteMapping> check_handed_back(int memfd, const base::InodeId& expected, uint64_t bytes);
+
+// What a validated copy that was found wrong is answered with.
+store::Answer answer_to_bad_request(const layout::RequestHeader& request, const RequestLimits& limits, bool in_lane) noexcept;
+
+}  // namespace warmtier::daemon::session

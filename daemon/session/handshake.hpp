@@ -1,0 +1,115 @@
+// Greeting: is this a peer we can talk to, which channel and session does it get, and what is it handed.
+//
+// Thread law: the intake thread. `Rooms` is its book of channels; the channels' inner life belongs to the store thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/fd.hpp"
+#include "daemon/session/access.hpp"
+#include "daemon/session/channel.hpp"
+#include "daemon/session/credentials.hpp"
+#include "daemon/session/restart.hpp"
+#include "daemon/store/store.hpp"
+#include "layout/control.hpp"
+
+namespace warmtier::daemon::session {
+
+// What does not change while the daemon runs.
+struct World {
+  AccessRules access;
+  uid_t own_uid = 0;
+  RequestLimits limits;
+  StoreIdentity store;
+  uint64_t hash_seed = 0;
+  uint64_t capacity = 0;
+  uint64_t own_segment_above_bytes = 0;
+  uint32_t lanes = 0;
+  uint32_t sessions_max = 0;
+  int channels_directory = -1;
+  store::Published* published = nullptr;
+};
+
+// Version, fingerprints. `hello` is a private copy that validate_message found good.
+base::Status check_hello(const layout::Hello& hello);
+
+// One channel, as the intake thread keeps it.
+struct Room {
+  std::unique_ptr<Channel> channel;
+  bool shared = true;        // more sessions may join
+  bool adopted = false;      // an earlier daemon's: it goes with its last session
+  bool has_lanes = true;     // false: nobody has handed them back yet
+  bool dropping = false;
+  uint32_t sessions = 0;
+  std::vector<bool> taken = std::vector<bool>(layout::kSessionsPerChannel);
+};
+
+class Rooms {
+ public:
+  explicit Rooms(const World& world) : world_(world) {}
+
+  // A room for one more session of this key: one that is there, else a new one.
+  base::Result<Room*> room_for(const ChannelKey& key, bool shared);
+  Room& adopt(AdoptedChannel& adopted);
+  [[nodiscard]] Room* of(const Channel* channel) noexcept;
+  // An entry without a tenant, its cells ready; and back.
+  static base::Result<uint32_t> take_index(Room& room);
+  void release_index(Room& room, uint32_t index) noexcept;
+  // True when the room has no further use and should be dropped.
+  [[nodiscard]] bool unused(const Room& room) const noexcept;
+  void remove(const Channel* channel);  // the store thread has let go of it: its file goes too
+  [[nodiscard]] size_t size() const noexcept { return rooms_.size(); }
+
+ private:
+  const World& world_;
+  std::vector<std::unique_ptr<Room>> rooms_;
+};
+
+// A new session's memory, mapped here, header complete but number and magic.
+struct NewSession {
+  std::shared_ptr<Session> session;
+  base::Fd memfd;
+};
+base::Result<NewSession> make_session(Room& room, layout::Access access, const ProcessIdentity& process);
+
+// What a client hands back, against what was handed out: the protocol's list of checks.
+struct HandedBack {
+  base::WriteMapping region;  // none: we have it
+  base::WriteMapping lanes;
+};
+base::Result<HandedBack> check_resume(const layout::Hello& hello, const Peer& peer, const Session& session, const Room& room,
+                                      bool region_known, int channel_memfd, int session_memfd);
+
+// The welcome with its seven descriptors, each a description of its own. `published` is locked by the caller.
+struct WelcomePacket {
+  layout::Welcome welcome{};
+  std::vector<base::Fd> descriptors;
+};
+base::Result<WelcomePacket> compose_welcome(const World& world, const Session& session, int session_memfd, uint64_t socket_done,
+                                            bool resumed);
+
+layout::Refuse compose_refuse(int32_t code, const std::string& text) noexcept;
+
+// A list of segments on its way to a client, in messages as the socket takes them.
+struct SegmentList {
+  uint64_t epoch = 0;
+  std::vector<uint64_t> numbers;
+  size_t next = 0;
+};
+SegmentList snapshot_segments(store::Published& published);
+struct SegmentsPacket {
+  layout::Segments message{};
+  size_t bytes = 0;
+  std::vector<base::Fd> descriptors;
+  size_t next = 0;  // of the list, once this is sent
+};
+// The next message of a list; segments that are gone by now are left out.
+base::Result<SegmentsPacket> compose_segments(store::Published& published, const SegmentList& list);
+
+}  // namespace warmtier::daemon::session

@@ -1,0 +1,570 @@
+#include "daemon/session/intake.hpp"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstring>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "base/failpoint.hpp"
+#include "daemon/session/log.hpp"
+#include "layout/validate.hpp"
+
+namespace warmtier::daemon::session {
+namespace {
+
+// What an epoll event is about: a connection's number and which of its descriptors, or one of our own.
+constexpr uint64_t kTagListener = 0;
+constexpr uint64_t kTagMail = 1;
+constexpr uint64_t kTagSignals = 2;
+constexpr uint64_t kTagSocket = 0;
+constexpr uint64_t kTagPidfd = 1;
+constexpr uint64_t tag_of(uint64_t id, uint64_t which) noexcept { return id << 2 | which; }
+
+constexpr size_t kEventsMax = 64;
+constexpr uint32_t kAcceptsPerEvent = 64;
+constexpr uint32_t kPacketsPerEvent = 32;
+constexpr uint64_t kGreetingNsMax = 5 * base::kNsPerSecond;
+constexpr uint32_t kUidShareDivisor = 2;  // another user than the daemon's own may have this part of all sessions
+
+constexpr uint32_t kSocketEvents = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
+
+}  // namespace
+
+Intake::Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_epoll)
+    : world_(world), mail_(mail), stage_(std::move(stage)), doorbell_epoll_(doorbell_epoll), rooms_(world_),
+      buffer_(layout::kMessageBytesMax) {}
+
+base::Status Intake::watch(int fd, uint64_t tag, uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = tag;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return base::fail_errno(errno, "epoll_ctl");
+  return {};
+}
+
+base::Status Intake::open(base::Fd listener) {
+  listener_ = std::move(listener);
+  epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll_) return base::fail_errno(errno, "epoll_create1");
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::sigaddset(&signals, SIGTERM);
+  ::sigaddset(&signals, SIGINT);
+  signals_.reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return base::fail_errno(errno, "signalfd");
+  auto spare = base::open_at(AT_FDCWD, "/dev/null", O_RDONLY);
+  if (!spare) return base::pass(std::move(spare));
+  spare_ = std::move(*spare);
+  if (auto s = watch(listener_.get(), kTagListener, EPOLLIN); !s) return s;
+  if (auto s = watch(mail_.to_intake.event_fd(), kTagMail, EPOLLIN); !s) return s;
+  return watch(signals_.get(), kTagSignals, EPOLLIN);
+}
+
+base::Result<Intake::Adopted> Intake::adopt(AdoptedChannel channel) {
+  Room& room = rooms_.adopt(channel);
+  Adopted adopted{.channel = room.channel.get(), .orphans = {}};
+  for (Orphan& orphan : channel.orphans) {
+    Connection& connection = new_connection();
+    connection.state = Connection::State::silent;
+    connection.uid = room.channel->key().uid;
+    connection.session = orphan.session;
+    connection.pidfd = std::move(orphan.pidfd);
+    by_session_[orphan.session.get()] = connection.id;
+    if (connection.pidfd) {
+      if (auto s = watch(connection.pidfd.get(), tag_of(connection.id, kTagPidfd), EPOLLIN); !s) return base::pass(std::move(s));
+    }
+    adopted.orphans.push_back(std::move(orphan.session));
+  }
+  return adopted;
+}
+
+Intake::Connection& Intake::new_connection() {
+  auto connection = std::make_unique<Connection>();
+  connection->id = next_id_++;
+  Connection& made = *connection;
+  connections_[made.id] = std::move(connection);
+  return made;
+}
+
+Intake::Connection* Intake::find(uint64_t id) noexcept {
+  const auto found = connections_.find(id);
+  return found == connections_.end() ? nullptr : found->second.get();
+}
+
+Intake::Connection* Intake::connection_of(const Session& session) noexcept {
+  const auto found = by_session_.find(&session);
+  return found == by_session_.end() ? nullptr : find(found->second);
+}
+
+// Rare: a hand-back.
+Intake::Connection* Intake::find_session(uint64_t number) noexcept {
+  for (const auto& [id, connection] : connections_) {
+    const bool settled = connection->state == Connection::State::open || connection->state == Connection::State::silent;
+    if (settled && connection->session && connection->session->number == number) return connection.get();
+  }
+  return nullptr;
+}
+
+uint32_t Intake::sessions_of(uid_t uid) const noexcept {
+  return static_cast<uint32_t>(std::ranges::count_if(
+      connections_, [&](const auto& entry) { return entry.second->session != nullptr && entry.second->uid == uid; }));
+}
+
+// ---- the loop --------------------------------------------------------------------------------------------------------------
+
+int Intake::timeout_ms() const noexcept {
+  if (greetings_ == 0) return -1;
+  uint64_t left_ns = kGreetingNsMax;
+  for (const auto& [id, connection] : connections_) {
+    if (connection->state == Connection::State::greeting) left_ns = std::min(left_ns, connection->deadline.left_ns());
+  }
+  return static_cast<int>(left_ns / base::kNsPerMs + 1);
+}
+
+void Intake::expire_greetings() {
+  if (greetings_ == 0) return;
+  std::vector<Connection*> late;
+  for (const auto& [id, connection] : connections_) {
+    if (connection->state == Connection::State::greeting && connection->deadline.passed()) late.push_back(connection.get());
+  }
+  for (Connection* connection : late) forget(*connection);
+}
+
+void Intake::run() {
+  std::array<epoll_event, kEventsMax> events{};
+  for (;;) {
+    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms());
+    for (int i = 0; i < count; ++i) {
+      const uint64_t tag = events[static_cast<size_t>(i)].data.u64;
+      const uint64_t id = tag >> 2;
+      if (id == 0) {
+        if (tag == kTagListener) accept_all();
+        if (tag == kTagSignals) handle_signal();
+        if (tag == kTagMail && handle_mail()) return;
+        continue;
+      }
+      Connection* connection = find(id);
+      if (connection == nullptr) continue;  // gone by an earlier event of this round
+      if ((tag & 3) == kTagPidfd) {
+        end_session(*connection);
+      } else if (connection->socket) {
+        handle_socket(*connection, events[static_cast<size_t>(i)].events);
+      }
+    }
+    expire_greetings();
+  }
+}
+
+void Intake::handle_signal() {
+  signalfd_siginfo info{};
+  while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+    log_line(Priority::info, "stopping: signal %u from process %u", info.ssi_signo, info.ssi_pid);
+    mail_.to_store.post(Stop{});
+  }
+}
+
+bool Intake::handle_mail() {
+  bool quit = false;
+  for (ToIntake& message : mail_.to_intake.take()) {
+    if (std::holds_alternative<Quit>(message)) {
+      quit = true;
+    } else if (auto* attached = std::get_if<Attached>(&message)) {
+      handle(std::move(*attached));
+    } else if (auto* ended = std::get_if<Ended>(&message)) {
+      handle(std::move(*ended));
+    } else if (auto* answered = std::get_if<PutAnswered>(&message)) {
+      handle(std::move(*answered));
+    } else if (auto* dropped = std::get_if<Dropped>(&message)) {
+      handle(*dropped);
+    }
+  }
+  return quit;
+}
+
+// ---- connections -----------------------------------------------------------------------------------------------------------
+
+void Intake::accept_all() {
+  for (uint32_t i = 0; i < kAcceptsPerEvent; ++i) {
+    base::Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (socket) {
+      greet_or_refuse(std::move(socket));
+      continue;
+    }
+    if (errno == EINTR || errno == ECONNABORTED) continue;
+    if (errno == EMFILE || errno == ENFILE) accept_under_shortage();
+    return;
+  }
+}
+
+// Without a free descriptor the connection would stay in the queue and wake us for ever.
+void Intake::accept_under_shortage() {
+  spare_.reset();
+  base::Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (socket) {
+    const layout::Refuse message = compose_refuse(WARM_E_LIMIT, "the daemon has no file descriptor left");
+    (void)send_packet(socket.get(), bytes_of(message), {});
+    socket.reset();
+  }
+  spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+}
+
+void Intake::greet_or_refuse(base::Fd socket) {
+  if (connections_.size() >= world_.sessions_max) {
+    if (!limit_logged_) log_line(Priority::warning, "%u sessions are open and that is the limit: more are refused", world_.sessions_max);
+    limit_logged_ = true;
+    // Unread bytes at a close would make the peer see a reset instead of the reason.
+    while (receive_packet(socket.get(), buffer_).state == Packet::State::received) {
+    }
+    const layout::Refuse message =
+        compose_refuse(WARM_E_LIMIT, "the daemon has " + std::to_string(world_.sessions_max) + " sessions and that is the limit");
+    (void)send_packet(socket.get(), bytes_of(message), {});
+    return;
+  }
+  Connection& connection = new_connection();
+  connection.socket = std::move(socket);
+  connection.deadline = base::Deadline::after_ns(kGreetingNsMax);
+  ++greetings_;
+  if (!watch(connection.socket.get(), tag_of(connection.id, kTagSocket), kSocketEvents)) forget(connection);
+}
+
+void Intake::rearm(Connection& connection) {
+  if (!connection.socket) return;
+  epoll_event event{};
+  event.events = kSocketEvents | (connection.segments ? EPOLLOUT : 0U);
+  event.data.u64 = tag_of(connection.id, kTagSocket);
+  (void)::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, connection.socket.get(), &event);
+}
+
+void Intake::close_socket(Connection& connection) {
+  if (!connection.socket) return;
+  const std::scoped_lock lock(subscribers_mutex_);
+  std::erase(subscribers_, connection.socket.get());
+  connection.socket.reset();
+  connection.segments.reset();
+}
+
+// The socket is at its end. That is not the end of the session: closefrom() or daemon() do it to a living reader.
+void Intake::socket_gone(Connection& connection) {
+  if (connection.state == Connection::State::greeting) {
+    forget(connection);
+    return;
+  }
+  close_socket(connection);
+  if (connection.state == Connection::State::open) connection.state = Connection::State::silent;
+}
+
+void Intake::forget(Connection& connection) {
+  if (connection.state == Connection::State::greeting) --greetings_;
+  if (connection.session) by_session_.erase(connection.session.get());
+  close_socket(connection);
+  connections_.erase(connection.id);
+  if (connections_.size() < world_.sessions_max) limit_logged_ = false;
+}
+
+void Intake::refuse(Connection& connection, int32_t code, const std::string& text) {
+  const layout::Refuse message = compose_refuse(code, text);
+  (void)send_packet(connection.socket.get(), bytes_of(message), {});
+  forget(connection);
+}
+
+void Intake::end_session(Connection& connection) {
+  if (connection.state == Connection::State::ending) return;
+  WARM_ASSERT(connection.session != nullptr);
+  WARM_FAILPOINT("daemon.session.ending");
+  connection.state = Connection::State::ending;
+  close_socket(connection);
+  connection.pidfd.reset();
+  mail_.to_store.post(End{.session = connection.session});
+}
+
+void Intake::handle_socket(Connection& connection, uint32_t events) {
+  const uint64_t id = connection.id;
+  if ((events & EPOLLOUT) != 0) flush_segments(connection);
+  for (uint32_t i = 0; i < kPacketsPerEvent; ++i) {
+    if (!connection.socket) return;
+    Packet packet = receive_packet(connection.socket.get(), buffer_);
+    if (packet.state == Packet::State::nothing) break;
+    if (packet.state == Packet::State::closed && packet.descriptors.empty()) {
+      socket_gone(connection);
+      return;
+    }
+    if (!handle_packet(connection, packet)) return;
+    if (find(id) == nullptr || connection.put_pending || connection.state == Connection::State::attaching) return;
+  }
+  rearm(connection);
+}
+
+// False when the connection is not to be read any more, and may be gone.
+bool Intake::handle_packet(Connection& connection, Packet& packet) {
+  const auto message = std::span<const std::byte>(buffer_).first(packet.bytes);
+  const bool greeting = connection.state == Connection::State::greeting;
+  const auto misbehaved = [&] {
+    if (greeting) {
+      forget(connection);
+    } else {
+      end_session(connection);
+    }
+    return false;
+  };
+  if (packet.state == Packet::State::malformed || packet.state == Packet::State::closed) return misbehaved();
+  layout::MessageHeader header{};
+  if (packet.bytes >= sizeof header) std::memcpy(&header, message.data(), sizeof header);
+  const auto kind = static_cast<layout::MessageKind>(header.kind);
+  if (greeting) {
+    const bool descriptors_fit = packet.descriptors.empty() || packet.descriptors.size() == 2;
+    if (kind != layout::MessageKind::hello || !descriptors_fit) return misbehaved();
+    handle_hello(connection, packet);
+    return false;
+  }
+  if (packet.bytes == 1 && packet.descriptors.empty()) return true;  // doorbell: the store thread heard it too
+  const bool put = kind == layout::MessageKind::put;
+  if (packet.descriptors.size() != (put ? 1U : 0U)) return misbehaved();
+  if (layout::validate_message(message) != layout::Verdict::good) {
+    socket_gone(connection);
+    return false;
+  }
+  switch (kind) {
+    case layout::MessageKind::put: handle_put(connection, message, packet.descriptors.front()); return false;
+    case layout::MessageKind::bye: end_session(connection); return false;
+    case layout::MessageKind::segments_wanted:
+      mail_.to_store.post(Nudge{});
+      connection.segments = snapshot_segments(*world_.published);
+      flush_segments(connection);
+      return static_cast<bool>(connection.socket);
+    default: socket_gone(connection); return false;
+  }
+}
+
+// ---- greeting --------------------------------------------------------------------------------------------------------------
+
+void Intake::handle_hello(Connection& connection, Packet& packet) {
+  WARM_FAILPOINT("daemon.handshake.hello");
+  const auto message = std::span<const std::byte>(buffer_).first(packet.bytes);
+  layout::Hello hello{};
+  std::memcpy(&hello, message.data(), std::min(packet.bytes, sizeof hello));
+  if (const auto verdict = layout::validate_message(message); verdict != layout::Verdict::good) {
+    if (verdict == layout::Verdict::unknown_version) {
+      refuse(connection, WARM_E_VERSION, check_hello(hello).error().text);
+    } else {
+      refuse(connection, WARM_E_INVALID, std::string("the hello is not valid: ") + layout::verdict_text(verdict));
+    }
+    return;
+  }
+  if (auto s = check_hello(hello); !s) {
+    refuse(connection, s.error().code, s.error().text);
+    return;
+  }
+  auto peer = peer_of(connection.socket.get());
+  if (!peer) {
+    refuse(connection, peer.error().code, peer.error().text);
+    return;
+  }
+  const layout::Access access = world_.access.of(peer->uid, peer->gid, peer->groups, world_.own_uid);
+  if (access == layout::Access::none) {
+    refuse(connection, WARM_E_ACCESS, "user " + std::to_string(peer->uid) + " has no access to this store ([access] in the configuration)");
+    return;
+  }
+  if (hello.resume_session != 0 && packet.descriptors.size() == 2 && try_resume(connection, hello, *peer, packet)) return;
+  if (auto s = attach_new(connection, hello, *peer, access); !s) refuse(connection, s.error().code, s.error().text);
+}
+
+// True: the connection was merged into the one that has the session.
+bool Intake::try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, Packet& packet) {
+  Connection* earlier = find_session(hello.resume_session);
+  if (earlier == nullptr || earlier->put_pending) return false;
+  Room* room = rooms_.of(earlier->session->channel);
+  if (room == nullptr) return false;
+  const bool region_known = room->adopted ? earlier->region_known : true;
+  auto handed = check_resume(hello, peer, *earlier->session, *room, region_known, packet.descriptors[0].get(), packet.descriptors[1].get());
+  if (!handed) return false;
+  WARM_FAILPOINT("daemon.handshake.resumed");
+  close_socket(*earlier);
+  earlier->state = Connection::State::attaching;
+  earlier->lanes_memfd = std::move(packet.descriptors[0]);
+  earlier->session_memfd = std::move(packet.descriptors[1]);
+  earlier->socket = std::move(connection.socket);
+  if (!earlier->pidfd) {
+    earlier->pidfd = std::move(peer.pidfd);
+    (void)watch(earlier->pidfd.get(), tag_of(earlier->id, kTagPidfd), EPOLLIN);
+  }
+  mail_.to_store.post(Resume{.session = earlier->session, .region = std::move(handed->region), .lanes = std::move(handed->lanes)});
+  forget(connection);
+  return true;
+}
+
+base::Status Intake::attach_new(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access) {
+  const uint32_t share = std::max(world_.sessions_max / kUidShareDivisor, 1U);
+  if (peer.uid != world_.own_uid && sessions_of(peer.uid) >= share) {
+    return base::fail(WARM_E_LIMIT, "user %u has %u sessions and that is the limit", peer.uid, share);
+  }
+  const ChannelKey key{.uid = peer.uid, .namespace_device = hello.namespace_device, .namespace_inode = hello.namespace_inode};
+  auto room = rooms_.room_for(key, peer.can_share_channel && !world_.access.private_channel);
+  if (!room) return base::pass(std::move(room));
+  auto made = make_session(**room, access, peer.process);
+  if (!made) {
+    // A room that was made for it alone is nobody's.
+    if (!(*room)->channel->published() && (*room)->sessions == 0) rooms_.remove((*room)->channel.get());
+    return base::pass(std::move(made));
+  }
+  connection.session = std::move(made->session);
+  connection.session_memfd = std::move(made->memfd);
+  connection.uid = peer.uid;
+  connection.region_known = true;
+  connection.pidfd = std::move(peer.pidfd);
+  if (auto s = watch(connection.pidfd.get(), tag_of(connection.id, kTagPidfd), EPOLLIN); !s) {
+    release(*connection.session);
+    connection.session.reset();
+    return s;
+  }
+  connection.state = Connection::State::attaching;
+  --greetings_;
+  by_session_[connection.session.get()] = connection.id;
+  mail_.to_store.post(Attach{.session = connection.session});
+  return {};
+}
+
+void Intake::release(Session& session) {
+  Room* room = rooms_.of(session.channel);
+  WARM_ASSERT(room != nullptr);
+  rooms_.release_index(*room, session.index);
+  if (!rooms_.unused(*room)) return;
+  if (!room->channel->published()) {
+    rooms_.remove(room->channel.get());
+    return;
+  }
+  room->dropping = true;
+  mail_.to_store.post(Drop{.channel = room->channel.get()});
+}
+
+void Intake::handle(Attached message) {
+  Connection* connection = connection_of(*message.session);
+  WARM_ASSERT(connection != nullptr);
+  if (!message.status) {
+    const base::Error error = message.status.error();
+    release(*message.session);
+    if (connection->socket) {
+      refuse(*connection, error.code, error.text);
+    } else {
+      forget(*connection);
+    }
+    return;
+  }
+  Room* room = rooms_.of(message.session->channel);
+  WARM_ASSERT(room != nullptr);
+  if (connection->lanes_memfd) {
+    connection->region_known = true;
+    room->has_lanes = true;
+    if (room->channel->lanes_fd() < 0) room->channel->keep_lanes_fd(std::move(connection->lanes_memfd));
+    connection->lanes_memfd.reset();
+  }
+  if (connection->state != Connection::State::attaching) return;  // ended meanwhile: its End is on the way
+  if (!connection->socket) {
+    connection->state = Connection::State::silent;
+    return;
+  }
+  welcome(*connection, message.socket_done, message.resumed);
+}
+
+void Intake::welcome(Connection& connection, uint64_t socket_done, bool resumed) {
+  connection.state = Connection::State::open;
+  // The store thread hears this socket before the client can ring.
+  epoll_event doorbell{};
+  doorbell.events = EPOLLIN | EPOLLET;
+  epoll_event own{};
+  own.events = 0;
+  own.data.u64 = tag_of(connection.id, kTagSocket);
+  const int fd = connection.socket.get();
+  if (::epoll_ctl(doorbell_epoll_, EPOLL_CTL_ADD, fd, &doorbell) != 0 ||
+      (resumed && ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &own) != 0)) {
+    socket_gone(connection);
+    return;
+  }
+  WARM_FAILPOINT("daemon.handshake.welcome");
+  bool sent = false;
+  {
+    const std::scoped_lock lock(subscribers_mutex_);
+    auto packet = compose_welcome(world_, *connection.session, connection.session_memfd.get(), socket_done, resumed);
+    if (packet) {
+      sent = send_packet(fd, bytes_of(packet->welcome), packet->descriptors) == Sent::sent;
+      subscribers_.push_back(fd);
+    } else {
+      log_line(Priority::error, "a session cannot be welcomed: %s", packet.error().text.c_str());
+    }
+  }
+  connection.session_memfd.reset();
+  if (!sent) {
+    socket_gone(connection);
+    return;
+  }
+  connection.segments = snapshot_segments(*world_.published);
+  flush_segments(connection);
+  rearm(connection);
+}
+
+void Intake::flush_segments(Connection& connection) {
+  while (connection.segments) {
+    auto packet = compose_segments(*world_.published, *connection.segments);
+    if (!packet) {
+      log_line(Priority::error, "segments cannot be handed out: %s", packet.error().text.c_str());
+      socket_gone(connection);
+      return;
+    }
+    const auto bytes = bytes_of(packet->message).first(packet->bytes);
+    switch (send_packet(connection.socket.get(), bytes, packet->descriptors)) {
+      case Sent::full: return;  // EPOLLOUT says when to go on
+      case Sent::failed: socket_gone(connection); return;
+      case Sent::sent: break;
+    }
+    connection.segments->next = packet->next;
+    if (packet->message.last != 0) connection.segments.reset();
+  }
+}
+
+void Intake::publish_index(int index_fd, uint32_t homes_log2, uint64_t generation) {
+  const layout::IndexMessage message{
+      .header = {.kind = static_cast<uint32_t>(layout::MessageKind::index), .bytes = sizeof message},
+      .generation = generation, .homes_log2 = homes_log2, .reserved = 0};
+  const std::scoped_lock lock(subscribers_mutex_);
+  auto own = base::reopen_read_only(index_fd);
+  if (!own) log_line(Priority::error, "a larger index cannot be handed out: %s", own.error().text.c_str());
+  for (int socket : subscribers_) {
+    // One that cannot be told asks again: its socket ends, its session stays.
+    if (!own || send_packet(socket, bytes_of(message), std::span(&*own, 1)) != Sent::sent) ::shutdown(socket, SHUT_RDWR);
+  }
+}
+
+// ---- sessions --------------------------------------------------------------------------------------------------------------
+
+void Intake::handle_put(Connection& connection, std::span<const std::byte> message, const base::Fd& content) {
+  connection.put_pending = true;
+  LargePut put = receive_large_put(message, content, connection.session->access, world_.limits, world_.own_segment_above_bytes, stage_);
+  mail_.to_store.post(Put{.session = connection.session, .put = std::move(put)});
+}
+
+void Intake::handle(PutAnswered message) {
+  Connection* connection = connection_of(*message.session);
+  if (connection == nullptr) return;
+  connection->put_pending = false;
+  if (connection->state == Connection::State::open) rearm(*connection);
+}
+
+void Intake::handle(Ended message) {
+  Connection* connection = connection_of(*message.session);
+  WARM_ASSERT(connection != nullptr && connection->state == Connection::State::ending);
+  release(*message.session);
+  forget(*connection);
+}
+
+void Intake::handle(Dropped message) { rooms_.remove(message.channel); }
+
+}  // namespace warmtier::daemon::session

@@ -1,0 +1,119 @@
+// The intake thread: everything that touches a client's socket. It accepts, checks who is there, receives and closes descriptors,
+// reads large content, watches the pidfds; the store thread never waits for any of it.
+//
+// Thread law: run() and what it calls are the intake thread's; publish_index() is the store thread's; the rest is called before
+// run(). Lock: `subscribers_mutex_`, rank: above Published::mutex. It protects the list of sockets to which a larger index is
+// sent, and makes a welcome one step: a session is handed the index of before a change and then the new one, or the new one.
+//
+// Invariants
+//  1. A session ends by bye, by its pidfd, or by descriptors that it may not send; never by end of file.
+//  2. At most one large put of a session is between receiving and answer; its socket is not read meanwhile.
+//  3. No socket is closed while it is in the list of subscribers.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/error.hpp"
+#include "base/fd.hpp"
+#include "daemon/session/handshake.hpp"
+#include "daemon/session/messages.hpp"
+#include "daemon/session/socket.hpp"
+
+namespace warmtier::daemon::session {
+
+class Intake {
+ public:
+  Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_epoll);
+
+  // `listener` listens; SIGTERM and SIGINT are blocked in every thread and come by a signalfd.
+  base::Status open(base::Fd listener);
+  // Sessions of an earlier daemon. Returns the channel and its sessions for the store thread.
+  struct Adopted {
+    Channel* channel = nullptr;
+    std::vector<std::shared_ptr<Session>> orphans;
+  };
+  base::Result<Adopted> adopt(AdoptedChannel channel);
+  // Until the store thread says quit.
+  void run();
+
+  // Store thread: a larger index, before the generation changes.
+  void publish_index(int index_fd, uint32_t homes_log2, uint64_t generation);
+
+ private:
+  struct Connection {
+    enum class State { greeting, attaching, open, silent, ending };
+    uint64_t id = 0;
+    State state = State::greeting;
+    base::Fd socket;
+    base::Fd pidfd;
+    uid_t uid = 0;
+    base::Deadline deadline = base::Deadline::never();  // for the hello
+    std::shared_ptr<Session> session;
+    base::Fd session_memfd;  // until the welcome is sent
+    base::Fd lanes_memfd;    // handed back, until the store thread has taken it
+    bool region_known = false;
+    bool put_pending = false;
+    std::optional<SegmentList> segments;
+  };
+
+  void accept_all();
+  void accept_under_shortage();
+  void greet_or_refuse(base::Fd socket);
+  void handle_signal();
+  bool handle_mail();  // true: quit
+  void handle(Attached message);
+  void handle(Ended message);
+  void handle(PutAnswered message);
+  void handle(Dropped message);
+  void handle_socket(Connection& connection, uint32_t events);
+  bool handle_packet(Connection& connection, Packet& packet);
+  void handle_hello(Connection& connection, Packet& packet);
+  bool try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, Packet& packet);
+  base::Status attach_new(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access);
+  void handle_put(Connection& connection, std::span<const std::byte> message, const base::Fd& content);
+  void welcome(Connection& connection, uint64_t socket_done, bool resumed);
+  void flush_segments(Connection& connection);
+  void refuse(Connection& connection, int32_t code, const std::string& text);
+  void end_session(Connection& connection);
+  void close_socket(Connection& connection);
+  void socket_gone(Connection& connection);
+  void forget(Connection& connection);
+  void release(Session& session);
+  base::Status watch(int fd, uint64_t tag, uint32_t events);
+  void rearm(Connection& connection);
+  Connection& new_connection();
+  Connection* find(uint64_t id) noexcept;
+  Connection* find_session(uint64_t number) noexcept;
+  Connection* connection_of(const Session& session) noexcept;
+  void expire_greetings();
+  [[nodiscard]] int timeout_ms() const noexcept;
+  [[nodiscard]] uint32_t sessions_of(uid_t uid) const noexcept;
+
+  const World world_;
+  Mailboxes& mail_;
+  const Stage stage_;
+  const int doorbell_epoll_;
+  Rooms rooms_;
+  base::Fd epoll_;
+  base::Fd listener_;
+  base::Fd signals_;
+  base::Fd spare_;  // given up for a moment to tell a client that there are no descriptors left
+  std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;
+  std::unordered_map<const Session*, uint64_t> by_session_;
+  uint64_t next_id_ = 1;
+  uint32_t greetings_ = 0;
+  bool limit_logged_ = false;
+  std::vector<std::byte> buffer_;
+
+  std::mutex subscribers_mutex_;
+  std::vector<int> subscribers_;
+};
+
+}  // namespace warmtier::daemon::session

@@ -1,0 +1,71 @@
+// What the two threads of the daemon say to each other.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <variant>
+
+#include "base/error.hpp"
+#include "base/mapping.hpp"
+#include "daemon/session/channel.hpp"
+#include "daemon/session/large.hpp"
+#include "daemon/session/mailbox.hpp"
+
+namespace warmtier::daemon::session {
+
+// ---- to the store thread ----
+
+// A new session of a channel that may be new as well. Answered by Attached.
+struct Attach {
+  std::shared_ptr<Session> session;
+};
+// A session that is live already is handed back, or has a new socket. Answered by Attached.
+struct Resume {
+  std::shared_ptr<Session> session;
+  base::WriteMapping region;  // none: we have it
+  base::WriteMapping lanes;   // none: we have them
+};
+// Its process ended or said bye. Answered by Ended, when its channel is swept and it is marked dead.
+struct End {
+  std::shared_ptr<Session> session;
+};
+// Answered by PutAnswered.
+struct Put {
+  std::shared_ptr<Session> session;
+  LargePut put;
+};
+// A channel without sessions is not used any more. Answered by Dropped.
+struct Drop {
+  Channel* channel = nullptr;
+};
+// A client sent something: its counters may have moved.
+struct Nudge {};
+struct Stop {};
+using ToStore = std::variant<Attach, Resume, End, Put, Drop, Nudge, Stop>;
+
+// ---- to the intake thread ----
+
+struct Attached {
+  std::shared_ptr<Session> session;
+  uint64_t socket_done = 0;
+  bool resumed = false;
+  base::Status status;
+};
+struct Ended {
+  std::shared_ptr<Session> session;
+};
+struct PutAnswered {
+  std::shared_ptr<Session> session;
+};
+struct Dropped {
+  Channel* channel = nullptr;
+};
+struct Quit {};
+using ToIntake = std::variant<Attached, Ended, PutAnswered, Dropped, Quit>;
+
+struct Mailboxes {
+  Mailbox<ToStore> to_store;
+  Mailbox<ToIntake> to_intake;
+};
+
+}  // namespace warmtier::daemon::session

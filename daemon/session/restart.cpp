@@ -1,0 +1,110 @@
+#include "daemon/session/restart.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "base/failpoint.hpp"
+#include "daemon/session/log.hpp"
+#include "layout/layout.hpp"
+
+namespace warmtier::daemon::session {
+namespace {
+
+using layout::SessionEntry;
+using layout::SessionState;
+
+base::Result<std::vector<std::string>> names_in(int directory) {
+  // A description of its own: reading a directory moves the offset.
+  auto fd = base::open_at(directory, ".", O_RDONLY | O_DIRECTORY);
+  if (!fd) return base::pass(std::move(fd));
+  DIR* stream = ::fdopendir(fd->get());
+  if (stream == nullptr) return base::fail_errno(errno, "read channels/");
+  (void)fd->release();
+  std::vector<std::string> names;
+  while (const dirent* entry = ::readdir(stream)) names.emplace_back(entry->d_name);
+  ::closedir(stream);
+  return names;
+}
+
+AdoptedChannel adopt_sessions(std::unique_ptr<Channel> channel, const AccessRules& rules, uid_t own_uid) {
+  AdoptedChannel adopted;
+  Results& results = channel->results();
+  const uid_t uid = channel->key().uid;
+  for (uint32_t index = 0; index < layout::kSessionsPerChannel; ++index) {
+    SessionEntry& entry = results.entry(index);
+    if (layout::load_acquire(entry.state) != static_cast<uint32_t>(SessionState::live)) continue;
+    auto session = std::make_shared<Session>();
+    session->channel = channel.get();
+    session->index = index;
+    session->number = layout::load_acquire(entry.number);
+    session->process = {.pid = entry.pid, .start_time = entry.start_time, .pidfs_inode = entry.pidfs_inode};
+    session->memfd = {.device = entry.memfd_device, .inode = entry.memfd_inode};
+    LivingProcess process;
+    const Liveness liveness = find_process(session->process, &process);
+    if (liveness == Liveness::gone) {
+      layout::store_release(entry.state, static_cast<uint32_t>(SessionState::dead));
+      WARM_FAILPOINT("daemon.restart.dead");
+      continue;
+    }
+    session->access = rules.of(uid, process.gid, process.groups, own_uid);
+    if (liveness == Liveness::unknown) {
+      log_line(Priority::warning, "session %llu of process %u: whether it lives cannot be seen; its pins are awaited",
+               static_cast<unsigned long long>(session->number), entry.pid);
+    }
+    adopted.orphans.push_back({.session = std::move(session), .pidfd = std::move(process.pidfd)});
+  }
+  adopted.channel = std::move(channel);
+  return adopted;
+}
+
+}  // namespace
+
+bool last_run_is_void(int store_directory) noexcept {
+  auto tier = base::open_at(store_directory, "warm.tier", O_RDONLY);
+  if (!tier) return false;
+  uint64_t word = 0;
+  constexpr off_t at = static_cast<off_t>(layout::kControlPageOffset + offsetof(layout::ControlPage, numbers) +
+                                          offsetof(layout::NumbersLine, device_recovery));
+  return ::pread(tier->get(), &word, sizeof word, at) == sizeof word && word != 0;
+}
+
+base::Result<std::vector<AdoptedChannel>> adopt_channels(int channels_directory, const StoreIdentity& store, const AccessRules& rules,
+                                                         uid_t own_uid, bool is_void) {
+  std::vector<AdoptedChannel> all;
+  auto names = names_in(channels_directory);
+  if (!names) return base::pass(std::move(names));
+  for (const std::string& name : *names) {
+    const bool unpublished = name.starts_with(kNewResultsPrefix);
+    if (!unpublished && channel_of_results_name(name) == 0) continue;
+    const auto drop = [&] {
+      ::unlinkat(channels_directory, name.c_str(), 0);
+      WARM_FAILPOINT("daemon.restart.unlinked");
+    };
+    if (unpublished || is_void) {
+      drop();
+      continue;
+    }
+    auto channel = Channel::adopt(channels_directory, name, store);
+    if (!channel) {
+      // Another boot's, another store's, or damaged: no living process can use it. Trouble of our own is not a reason to drop it.
+      if (channel.error().code != WARM_E_INVALID) return base::pass(std::move(channel));
+      drop();
+      continue;
+    }
+    AdoptedChannel adopted = adopt_sessions(std::move(*channel), rules, own_uid);
+    if (adopted.orphans.empty()) {
+      drop();
+      continue;
+    }
+    all.push_back(std::move(adopted));
+  }
+  return all;
+}
+
+}  // namespace warmtier::daemon::session

@@ -1,0 +1,36 @@
+// What a new daemon takes over from the one before it: results files, and in them the sessions whose processes still live.
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/fd.hpp"
+#include "daemon/session/access.hpp"
+#include "daemon/session/channel.hpp"
+
+namespace warmtier::daemon::session {
+
+// A session of an earlier daemon. Its pins and sleep words are unknown until its process hands its memory back.
+struct Orphan {
+  std::shared_ptr<Session> session;
+  base::Fd pidfd;  // none: its process cannot be seen from here and counts as alive
+};
+
+struct AdoptedChannel {
+  std::unique_ptr<Channel> channel;
+  std::vector<Orphan> orphans;
+};
+
+// True when the store will believe the device alone, after an I/O error: then numbers that were erased may stand in readers'
+// hands, open requests end as unknown, and no channel is adopted. To be asked before the store is opened.
+bool last_run_is_void(int store_directory) noexcept;
+
+// Reads channels/. Entries of processes that have ended become dead; files of no use, and those without a living session, are
+// unlinked. `rules` says what the orphans may do.
+base::Result<std::vector<AdoptedChannel>> adopt_channels(int channels_directory, const StoreIdentity& store, const AccessRules& rules,
+                                                         uid_t own_uid, bool is_void);
+
+}  // namespace warmtier::daemon::session

@@ -1,0 +1,239 @@
+#include "daemon/session/sessions.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "base/failpoint.hpp"
+#include "daemon/session/log.hpp"
+
+namespace warmtier::daemon::session {
+namespace {
+
+constexpr uint32_t kSocketPutsPerRound = 4;
+
+// Hostile: a high mark beyond the cells means all of them.
+uint32_t pins_high(const layout::SessionRegion& region) noexcept {
+  return std::min(layout::load_acquire(region.header.pins_high), layout::kViewsMax);
+}
+
+}  // namespace
+
+Sessions::Sessions(Executor& executor, Numbers& numbers, Mailboxes& mail, layout::StatusPage& status, const RequestLimits& limits,
+                   int channels_directory, base::Deadline orphan_grace)
+    : executor_(executor), numbers_(numbers), mail_(mail), status_(status), limits_(limits), channels_directory_(channels_directory),
+      orphan_grace_(orphan_grace) {}
+
+void Sessions::adopt(Channel* channel, const std::vector<std::shared_ptr<Session>>& orphans) {
+  channels_.push_back(channel);
+  for (const auto& session : orphans) {
+    channel->restore_session(session);
+    ++orphans_;
+  }
+  set_counts();
+}
+
+void Sessions::set_counts() {
+  uint64_t sessions = 0;
+  active_.clear();
+  for (Channel* channel : channels_) {
+    sessions += channel->live_sessions();
+    if (channel->live_sessions() > 0 && channel->has_lanes()) active_.push_back(channel);
+  }
+  layout::store_relaxed(status_.sessions, sessions);
+  layout::store_relaxed(status_.channels, channels_.size());
+  layout::store_relaxed(status_.orphans, orphans_);
+}
+
+bool Sessions::take_mail() {
+  for (ToStore& message : mail_.to_store.take()) {
+    std::visit([this](auto& one) { handle(std::move(one)); }, message);
+  }
+  return stop_;
+}
+
+base::Status Sessions::attach(const std::shared_ptr<Session>& session) {
+  Channel& channel = *session->channel;
+  if (!channel.published()) {
+    if (auto s = channel.publish(channels_directory_, numbers_.take_channel_number()); !s) return s;
+    channels_.push_back(&channel);
+  }
+  session->number = numbers_.take_session_number();
+  layout::SessionHeader& header = session->shared()->header;
+  layout::store_relaxed(header.session, session->number);
+  layout::store_release(header.magic, layout::kSessionMagic);
+  channel.begin_session(session);
+  return {};
+}
+
+void Sessions::handle(Attach message) {
+  auto status = attach(message.session);
+  set_counts();
+  refresh_counters();
+  mail_.to_intake.post(Attached{.session = std::move(message.session), .socket_done = 0, .resumed = false, .status = std::move(status)});
+}
+
+void Sessions::handle(Resume message) {
+  Session& session = *message.session;
+  Channel& channel = *session.channel;
+  if (message.lanes && !channel.has_lanes()) channel.install_lanes(std::move(message.lanes));
+  if (message.region && !session.region) {
+    session.region = std::move(message.region);
+    // What its process counted before this daemon is no rise of this daemon's sums.
+    const layout::SessionCounters& counters = session.shared()->counters;
+    session.seen = {.gets = layout::load_relaxed(counters.gets),
+                    .misses = layout::load_relaxed(counters.misses),
+                    .lane_repairs = layout::load_relaxed(counters.lane_repairs),
+                    .lanes_fenced = layout::load_relaxed(counters.lanes_fenced)};
+    if (session.live) --orphans_;
+  }
+  WARM_FAILPOINT("daemon.attach.resumed");
+  set_counts();
+  refresh_counters();
+  const uint64_t socket_done = layout::load_relaxed(channel.results().entry(session.index).socket_done);
+  mail_.to_intake.post(Attached{.session = std::move(message.session), .socket_done = socket_done, .resumed = true, .status = {}});
+}
+
+void Sessions::handle(End message) {
+  if (!try_end(message.session)) ending_.push_back(std::move(message.session));
+}
+
+bool Sessions::try_end(const std::shared_ptr<Session>& session) {
+  if (session->live) {
+    Channel& channel = *session->channel;
+    // Large puts of it that wait are requests of it like any other; those behind other sessions' are not overtaken.
+    if (std::ranges::any_of(puts_, [&](const Put& put) { return put.session == session; })) return false;
+    WARM_FAILPOINT("daemon.sweep.before");
+    if (!channel.sweep(executor_, limits_, status_)) return false;
+    WARM_FAILPOINT("daemon.sweep.after");
+    channel.end_session(*session);
+    if (session->region) {
+      add_counters(*session);
+      uint64_t voided = 0;
+      const layout::SessionRegion& region = *session->shared();
+      const uint32_t high = pins_high(region);
+      for (uint32_t cell = 0; cell < high; ++cell) voided += layout::load_acquire(region.pins[cell]) != 0 ? 1 : 0;
+      layout::count(status_.pins_voided, voided);
+    } else {
+      --orphans_;
+    }
+    layout::count(status_.sessions_ended);
+    set_counts();
+  }
+  mail_.to_intake.post(Ended{.session = session});
+  return true;
+}
+
+void Sessions::handle(Put message) {
+  puts_.push_back(std::move(message));
+}
+
+// False: it must wait for a slot.
+bool Sessions::serve_put(Put& put) {
+  if (put.session->live) {
+    const Served served = put.session->channel->serve_socket(executor_, limits_, status_, *put.session, put.put.request());
+    if (served == Served::stalled) return false;
+  }
+  mail_.to_intake.post(PutAnswered{.session = put.session});
+  return true;
+}
+
+void Sessions::handle(Drop message) {
+  WARM_ASSERT(message.channel->live_sessions() == 0);
+  std::erase(channels_, message.channel);
+  set_counts();
+  mail_.to_intake.post(Dropped{.channel = message.channel});
+}
+
+void Sessions::handle(Nudge) { refresh_counters(); }
+void Sessions::handle(Stop) { stop_ = true; }
+
+bool Sessions::serve() {
+  bool any = false;
+  for (Channel* channel : active_) any |= channel->serve(executor_, limits_, status_);
+  for (uint32_t i = 0; i < kSocketPutsPerRound && !puts_.empty() && !puts_stalled_; ++i) {
+    if (!serve_put(puts_.front())) {
+      puts_stalled_ = true;
+      break;
+    }
+    puts_.pop_front();
+    any = true;
+  }
+  if (any && !ending_.empty()) any |= retry_ends();
+  return any;
+}
+
+bool Sessions::retry_ends() {
+  const size_t before = ending_.size();
+  for (auto& session : std::exchange(ending_, {})) {
+    if (!try_end(session)) ending_.push_back(std::move(session));
+  }
+  return ending_.size() != before;
+}
+
+bool Sessions::anything_stalled() const noexcept {
+  return puts_stalled_ || !ending_.empty() || std::ranges::any_of(active_, [](const Channel* channel) { return channel->any_stalled(); });
+}
+
+bool Sessions::retry() {
+  if (!anything_stalled()) return false;
+  for (Channel* channel : active_) channel->retry_stalled();
+  puts_stalled_ = false;
+  bool any = serve();
+  if (!ending_.empty()) any |= retry_ends();
+  return any;
+}
+
+bool Sessions::anything_published() const noexcept {
+  if (!puts_.empty() && !puts_stalled_) return true;
+  return std::ranges::any_of(active_, [](const Channel* channel) { return channel->anything_published(); });
+}
+
+void Sessions::add_counters(Session& session) {
+  const layout::SessionCounters& counters = session.shared()->counters;
+  const auto add = [](uint64_t& sum, uint64_t& seen, const uint64_t& hostile) {
+    const uint64_t now = layout::load_relaxed(hostile);
+    if (now > seen) layout::count(sum, now - seen);
+    seen = std::max(seen, now);
+  };
+  add(status_.gets, session.seen.gets, counters.gets);
+  add(status_.misses, session.seen.misses, counters.misses);
+  add(status_.lane_repairs, session.seen.lane_repairs, counters.lane_repairs);
+  add(status_.lanes_fenced, session.seen.lanes_fenced, counters.lanes_fenced);
+}
+
+void Sessions::refresh_counters() {
+  for (Channel* channel : active_) {
+    for (const auto& session : channel->sessions()) {
+      if (session && session->region) add_counters(*session);
+    }
+  }
+}
+
+bool Sessions::complete() {
+  if (orphans_ == 0) return true;
+  if (!orphan_grace_.passed()) return false;
+  if (!grace_logged_) {
+    log_line(Priority::warning, "%u sessions of the last daemon did not attach again within orphan_grace: views that they hold can be wrong",
+             orphans_);
+  }
+  grace_logged_ = true;
+  return true;
+}
+
+void Sessions::for_each_pin(const std::function<void(uint32_t slot)>& visit) {
+  for (Channel* channel : channels_) {
+    if (channel->live_sessions() == 0) continue;
+    for (const auto& session : channel->sessions()) {
+      if (!session || !session->region) continue;
+      const layout::SessionRegion& region = *session->shared();
+      const uint32_t high = pins_high(region);
+      for (uint32_t cell = 0; cell < high; ++cell) {
+        const uint32_t pin = layout::load_acquire(region.pins[cell]);
+        if (pin != 0) visit(pin - 1);
+      }
+    }
+  }
+}
+
+}  // namespace warmtier::daemon::session

@@ -1,0 +1,92 @@
+// The store thread's side of the session room: all channels with their sessions, served in turn; and the pins of all sessions.
+//
+// Thread law: the store thread alone.
+//
+// Invariants
+//  1. A session is live from its entry's state live to its entry's state dead; while it is, its requests are carried out and its
+//     pins hold.
+//  2. It is marked dead only after a sweep of its channel found nothing of it waiting.
+//  3. orphans_ counts the live sessions whose memory is not mapped; while there are any, pins are not complete (but for a
+//     grace that the configuration ends).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "daemon/session/channel.hpp"
+#include "daemon/session/messages.hpp"
+#include "daemon/store/store.hpp"
+
+namespace warmtier::daemon::session {
+
+// Numbers that never repeat; the store's.
+class Numbers {
+ public:
+  virtual ~Numbers() = default;
+  virtual uint64_t take_session_number() = 0;
+  virtual uint64_t take_channel_number() = 0;
+};
+
+class Sessions final : public store::PinSource {
+ public:
+  Sessions(Executor& executor, Numbers& numbers, Mailboxes& mail, layout::StatusPage& status, const RequestLimits& limits,
+           int channels_directory, base::Deadline orphan_grace);
+
+  // An earlier daemon's channel with its living sessions; before the first round.
+  void adopt(Channel* channel, const std::vector<std::shared_ptr<Session>>& orphans);
+
+  // What the intake thread asks for. True when it asked to stop.
+  bool take_mail();
+  // One round: at most one request of each lane. True when something was answered.
+  bool serve();
+  // The store went on, or time did: what had to wait is tried again. True when something came of it.
+  bool retry();
+  [[nodiscard]] bool anything_stalled() const noexcept;
+  // The last look before a sleep.
+  [[nodiscard]] bool anything_published() const noexcept;
+  [[nodiscard]] bool anyone() const noexcept { return !active_.empty(); }
+  // Sums what the clients count; cheap, for a moment when this thread is awake anyway.
+  void refresh_counters();
+
+  // PinSource
+  bool complete() override;
+  void for_each_pin(const std::function<void(uint32_t slot)>& visit) override;
+
+ private:
+  void handle(Attach message);
+  void handle(Resume message);
+  void handle(End message);
+  void handle(Put message);
+  void handle(Drop message);
+  void handle(Nudge message);
+  void handle(Stop message);
+  base::Status attach(const std::shared_ptr<Session>& session);
+  bool retry_ends();
+  bool try_end(const std::shared_ptr<Session>& session);
+  bool serve_put(Put& put);
+  void add_counters(Session& session);
+  void set_counts();
+
+  Executor& executor_;
+  Numbers& numbers_;
+  Mailboxes& mail_;
+  layout::StatusPage& status_;
+  const RequestLimits limits_;
+  const int channels_directory_;
+  const base::Deadline orphan_grace_;  // from then on orphans' pins count as void
+  bool grace_logged_ = false;
+
+  std::vector<Channel*> channels_;
+  std::vector<Channel*> active_;  // those with live sessions and lanes: what is polled
+  std::deque<Put> puts_;          // by the socket, in order
+  bool puts_stalled_ = false;     // the first of them waits for a slot
+  std::vector<std::shared_ptr<Session>> ending_;
+  uint32_t orphans_ = 0;
+  bool stop_ = false;
+};
+
+}  // namespace warmtier::daemon::session

@@ -1,0 +1,43 @@
+// Packets with descriptors on a Unix SOCK_SEQPACKET socket. Never blocks: MSG_DONTWAIT on every call, whatever a peer did to the
+// flags that it shares with us.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/fd.hpp"
+#include "layout/control.hpp"
+
+namespace warmtier::daemon::session {
+
+constexpr size_t kDescriptorsReceivedMax = 2;  // a hello has two, a put one
+
+struct Packet {
+  enum class State { received, nothing, closed, malformed };
+  State state = State::nothing;
+  size_t bytes = 0;
+  std::vector<base::Fd> descriptors;  // all that came, also with a malformed packet: closed with it
+};
+// `buffer` holds kMessageBytesMax. A packet that was cut, or whose descriptors were, is malformed.
+Packet receive_packet(int socket, std::span<std::byte> buffer);
+
+enum class Sent { sent, full, failed };
+Sent send_packet(int socket, std::span<const std::byte> bytes, std::span<const base::Fd> descriptors);
+
+template <typename Message>
+std::span<const std::byte> bytes_of(const Message& message) noexcept {
+  return std::as_bytes(std::span(&message, 1));
+}
+
+// A listening socket at `path` with `mode`. A stale one is replaced; one that answers is WARM_E_BUSY.
+struct Listener {
+  base::Fd fd;
+  base::InodeId inode;  // of the name, so that its maker removes no other
+};
+base::Result<Listener> listen_at(const std::string& path, unsigned mode);
+
+}  // namespace warmtier::daemon::session
