@@ -11,10 +11,7 @@ namespace {
 constexpr uint64_t kSyncBytesMax = uint64_t{1} << 30;  // of one range operation
 constexpr size_t kTierRangesMax = 32;                  // each costs a device flush: nearer ones are joined beyond that
 
-struct Range {
-  uint64_t first;
-  uint64_t end;
-};
+using Range = Checkpoint::Chunks;
 
 // Dirty chunks as at most kTierRangesMax ranges: the smallest gaps are synced too.
 std::vector<Range> ranges_of(std::vector<uint8_t>& dirty) {
@@ -73,7 +70,8 @@ void Checkpoint::collect() {
   if (!entries_.empty()) queue_.push_back(io::Operation::sync_directory(++token_, content_directory_));
   // The control page goes along: the numbers on it are never behind the superblock's.
   range(tier_.fd(), layout::kControlPageOffset, tier_.mapped(layout::kControlPageOffset, layout::kPageBytes));
-  for (const Range& r : ranges_of(dirty_)) {
+  synced_chunks_ = ranges_of(dirty_);
+  for (const Range& r : synced_chunks_) {
     const uint64_t offset = tier_.geometry().chunk_offset(r.first);
     range(tier_.fd(), offset, tier_.mapped(offset, (r.end - r.first) * tier_.geometry().chunk_bytes));
   }

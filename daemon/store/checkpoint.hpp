@@ -40,6 +40,12 @@ class Checkpoint {
   base::Status finish();
 
   [[nodiscard]] const layout::Superblock& written() const { return superblock_; }
+  // Chunks that the last one synced: their pages are clean now, and the next store to each meets a fault.
+  struct Chunks {
+    uint64_t first;
+    uint64_t end;
+  };
+  [[nodiscard]] const std::vector<Chunks>& synced_chunks() const { return synced_chunks_; }
   [[nodiscard]] const std::optional<base::Error>& error() const { return error_; }
 
  private:
@@ -58,6 +64,7 @@ class Checkpoint {
   layout::Superblock superblock_{};
   std::vector<io::Operation> queue_;  // not submitted yet
   std::vector<std::pair<uint64_t, uint64_t>> synced_;  // segment number -> tail when it was handed in
+  std::vector<Chunks> synced_chunks_;
   std::vector<uint64_t> entries_;                      // segments whose directory entry this checkpoint syncs
   size_t outstanding_ = 0;
   uint64_t token_ = 0;

@@ -104,6 +104,13 @@ Prepared Preparer::carry_out(Job job) {
             return base::populate_write(bytes.data(), bytes.size());
           },
           [&](SlotsJob& j) -> base::Status { return populate_slots(*world_.tier, j.slots); },
+          [&](LinesJob& j) -> base::Status {
+            for (uint64_t chunk = j.first_chunk; chunk < j.end_chunk; ++chunk) {
+              const auto lines = world_.tier->chunk_lines(chunk);
+              if (auto s = base::populate_write(lines.data(), lines.size()); !s) return s;
+            }
+            return {};
+          },
           [&](SegmentJob& j) -> base::Status {
             auto segment = make_segment(world_.content_directory, j.number, j.bytes, j.populate_bytes, world_.store_id);
             if (!segment) return base::pass(std::move(segment));

@@ -30,6 +30,10 @@ struct ChunkJob {  // allocate and populate chunk `chunk` of the tier
 struct SlotsJob {  // populate the rows and lines of slots that grace has freed
   std::vector<uint32_t> slots;
 };
+struct LinesJob {  // populate the lines of chunks that a checkpoint has just cleaned
+  uint64_t first_chunk = 0;
+  uint64_t end_chunk = 0;
+};
 struct SegmentJob {  // make the spare segment
   uint64_t number = 0;
   uint64_t bytes = 0;
@@ -43,7 +47,7 @@ struct TailJob {  // populate more of the active segment
 struct TableJob {  // make an index table
   uint32_t homes_log2 = 0;
 };
-using Job = std::variant<ChunkJob, SlotsJob, SegmentJob, TailJob, TableJob>;
+using Job = std::variant<ChunkJob, SlotsJob, LinesJob, SegmentJob, TailJob, TableJob>;
 
 struct Prepared {
   Job job;

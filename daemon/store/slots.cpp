@@ -20,6 +20,11 @@ std::optional<uint32_t> Slots::next() const {
   return std::nullopt;
 }
 
+void Slots::unprepare_all() {
+  unprepared_.insert(unprepared_.begin(), prepared_.begin(), prepared_.end());
+  prepared_.clear();
+}
+
 std::vector<uint32_t> Slots::take_unprepared(size_t most) {
   const size_t n = unprepared_.size() < most ? unprepared_.size() : most;
   std::vector<uint32_t> slots(unprepared_.begin(), unprepared_.begin() + static_cast<ptrdiff_t>(n));

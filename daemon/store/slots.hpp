@@ -23,6 +23,8 @@ class Slots {
 
   void add_prepared(uint32_t slot) { prepared_.push_back(slot); }
   void add_unprepared(uint32_t slot) { unprepared_.push_back(slot); }
+  // A checkpoint has cleaned their pages: all have to be prepared anew.
+  void unprepare_all();
   // Up to `most` unprepared ones, for the preparing thread; they come back by add_prepared.
   std::vector<uint32_t> take_unprepared(size_t most);
 

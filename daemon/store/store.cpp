@@ -807,7 +807,7 @@ bool Store::Impl::take_prepared() {
     if (!prepared.status) {
       if (allocation_failed_ns_ == 0) std::fprintf(stderr, "<3>store: cannot prepare space: %s\n", prepared.status.error().text.c_str());
       allocation_failed_ns_ = base::monotonic_ns();
-    } else if (!std::holds_alternative<TailJob>(prepared.job) && !std::holds_alternative<SlotsJob>(prepared.job)) {
+    } else if (std::holds_alternative<ChunkJob>(prepared.job) || std::holds_alternative<SegmentJob>(prepared.job)) {
       allocation_failed_ns_ = 0;
     }
     if (auto* chunk = std::get_if<ChunkJob>(&prepared.job)) {
@@ -896,6 +896,9 @@ void Store::Impl::checkpoint_done() {
   if (!status_) return;
   layout::store_release(status().sequence_durable, durable_);
   layout::count(status().checkpoints);
+  // The sync has cleaned pages that puts will write: the next store to each would meet a fault of several microseconds.
+  for (const Checkpoint::Chunks& chunks : checkpoint_->synced_chunks()) preparer_->order(LinesJob{chunks.first, chunks.end});
+  slots_.unprepare_all();
   unlink_dead_segments();
   changed_ = true;
 }

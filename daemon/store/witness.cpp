@@ -33,7 +33,7 @@ base::Status read_boot_id(uint8_t (&ret_id)[16]) {
     } else {
       continue;
     }
-    ret_id[digits / 2] = static_cast<uint8_t>(ret_id[digits / 2] << 4 | value);
+    ret_id[digits / 2] = static_cast<uint8_t>(static_cast<unsigned>(ret_id[digits / 2]) << 4 | value);
     ++digits;
   }
   if (digits != 32) return base::fail(WARM_E_SYSTEM, "the boot id \"%s\" does not have 32 digits", text);
