@@ -58,14 +58,9 @@ void apply(FailpointRule& rule, FailpointAction action) noexcept {
   }
 }
 
-}  // namespace
-
-void failpoint_attach(FailpointControl* control) noexcept {
-  attached.store(control, std::memory_order_release);
-  looked.store(true, std::memory_order_release);
-}
-
-void failpoint_hit(const char* name) noexcept {
+// The armed rules that concern this point in this thread.
+template <typename Visit>
+void for_each_rule_of(const char* name, Visit&& visit) noexcept {
   FailpointControl* all = control();
   if (all == nullptr) return;
   for (FailpointRule& rule : all->rules) {
@@ -74,8 +69,29 @@ void failpoint_hit(const char* name) noexcept {
     if (std::strncmp(rule.name, name, sizeof rule.name) != 0) continue;
     const uint32_t owner = rule.owner.load(std::memory_order_acquire);
     if (owner != 0 && owner != static_cast<uint32_t>(::getpid()) && owner != static_cast<uint32_t>(::gettid())) continue;
-    apply(rule, action);
+    visit(rule, action);
   }
+}
+
+}  // namespace
+
+void failpoint_attach(FailpointControl* control) noexcept {
+  attached.store(control, std::memory_order_release);
+  looked.store(true, std::memory_order_release);
+}
+
+void failpoint_hit(const char* name) noexcept {
+  for_each_rule_of(name, [](FailpointRule& rule, FailpointAction action) { apply(rule, action); });
+}
+
+bool rule_holds(const char* name) noexcept {
+  bool holds = true;
+  for_each_rule_of(name, [&](FailpointRule& rule, FailpointAction action) {
+    if (action != FailpointAction::omit) return;
+    rule.hits.fetch_add(1, std::memory_order_acq_rel);
+    holds = false;
+  });
+  return holds;
 }
 
 }  // namespace warmtier::base

@@ -9,13 +9,15 @@
 
 #ifdef WARMTIER_FAILPOINTS
 #define WARM_FAILPOINT(name) ::warmtier::base::failpoint_hit(name)
+#define WARM_RULE(name) ::warmtier::base::rule_holds(name)
 #else
 #define WARM_FAILPOINT(name) ((void)0)
+#define WARM_RULE(name) true
 #endif
 
 namespace warmtier::base {
 
-enum class FailpointAction : uint32_t { none = 0, count = 1, kill = 2, pause = 3 };
+enum class FailpointAction : uint32_t { none = 0, count = 1, kill = 2, pause = 3, omit = 4 };
 
 // One rule of the control file: the test writes everything up to `action`, the processes the rest.
 struct FailpointRule {
@@ -36,6 +38,8 @@ struct FailpointControl {
 
 // Reads WARMTIER_FAILPOINTS at the first hit. `name` must be a literal.
 void failpoint_hit(const char* name) noexcept;
+// False where a rule of the control file says `omit` for this name.
+bool rule_holds(const char* name) noexcept;
 // For a test that runs a room in its own threads.
 void failpoint_attach(FailpointControl* control) noexcept;
 

@@ -51,7 +51,7 @@ std::optional<IndexTable::Place> IndexTable::find_slot(uint64_t home, uint32_t t
 }
 
 void IndexTable::insert(const Place& place, uint32_t slot, uint32_t tag) noexcept {
-  if (place.distance > 0) {
+  if (place.distance > 0 && WARM_RULE("store.bit_set_first")) {
     Bucket& home = buckets_[place.bucket - place.distance];
     layout::store_release(home.distances, home.distances | uint64_t{1} << (place.distance - 1));
     WARM_FAILPOINT("store.index_bit_set");
@@ -70,7 +70,7 @@ void IndexTable::remove(const Place& place) noexcept {
   --used_;
   if (place.distance == 0) return;
   for (uint64_t cell : b.cells) {
-    if (static_cast<uint32_t>(cell) != 0 && layout::cell_distance(cell) == place.distance) return;
+    if (static_cast<uint32_t>(cell) != 0 && layout::cell_distance(cell) == place.distance && WARM_RULE("store.bit_cleared_last")) return;
   }
   WARM_FAILPOINT("store.index_cell_cleared");
   Bucket& home = buckets_[place.bucket - place.distance];

@@ -128,12 +128,12 @@ void Recovery::decide_intent() {
     layout::store_release(old.dead, layout::dead_word(sequence, layout::sequence_of(old.put)));
   };
   if (kind == layout::IntentKind::remove) {
-    finish_death();
+    if (WARM_RULE("store.remove_is_finished")) finish_death();
     carried_out = true;
   } else if ((kind == layout::IntentKind::put || kind == layout::IntentKind::replace) && in_range(intent.new_slot)) {
     SlotLine& line = tier_.line(intent.new_slot);
     if (line.put == layout::put_word(sequence, intent.new_slot)) {
-      if (kind == layout::IntentKind::replace) finish_death();
+      if (kind == layout::IntentKind::replace && WARM_RULE("store.replace_is_finished")) finish_death();
       carried_out = true;
     } else {
       WARM_FAILPOINT("store.recovery_before_erase");

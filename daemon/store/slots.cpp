@@ -56,7 +56,7 @@ size_t Slots::grace(const Tier& tier, uint64_t durable, PinSource& pins) {
 
   const size_t freed_from = unprepared_.size();
   for (uint32_t slot : batch) {
-    if ((pinned_[slot / 64] >> slot % 64 & 1) != 0) {
+    if ((pinned_[slot / 64] >> slot % 64 & 1) != 0 && WARM_RULE("store.pinned_slots_are_held")) {
       held_.push_back(slot);
       continue;
     }

@@ -430,7 +430,7 @@ bool Store::Impl::reserve_cells(uint64_t hash, const std::optional<Found>& found
 
 void Store::Impl::write_intent(layout::IntentKind kind, uint64_t sequence, const Origin& origin, uint32_t old_slot, uint32_t new_slot) {
   layout::IntentLine& intent = tier_->control().intent;
-  layout::store_release(intent.state, 0);
+  if (WARM_RULE("store.intent_cleared_first")) layout::store_release(intent.state, 0);
   layout::fence_release();
   WARM_FAILPOINT("store.intent_cleared");
   layout::store_relaxed(reinterpret_cast<uint32_t&>(intent.kind), static_cast<uint32_t>(kind));
@@ -575,6 +575,10 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
   content_bytes_total_ += room.bytes;
   WARM_FAILPOINT("store.record_stored");
 
+  if (!WARM_RULE("store.put_last")) {
+    layout::store_release(line.put, put_word);
+    WARM_FAILPOINT("store.put_stored_early");
+  }
   layout::store_relaxed(line.locator,
                         layout::locator_word({.segment = room.segment->number, .offset_bytes = room.offset}, slot, sequence));
   layout::store_relaxed(line.created_ns, created);
@@ -583,10 +587,15 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
   layout::store_relaxed(line.content_bytes, record.stored_bytes);
   layout::store_relaxed(line.checksum, checksum);
   WARM_FAILPOINT("store.line_filled");
-  layout::store_release(line.put, put_word);
+  if (WARM_RULE("store.put_last")) layout::store_release(line.put, put_word);
   WARM_FAILPOINT("store.put_stored");
 
+  if (!WARM_RULE("store.cell_before_death") && found) {
+    layout::store_release(tier_->line(found->slot).dead, layout::dead_word(sequence, old_sequence));
+    WARM_FAILPOINT("store.dead_stored_early");
+  }
   const uint32_t tag = layout::tag_of_hash(hash_);
+  if (cells.new_place && !WARM_RULE("store.change_both_tables")) cells.new_place.reset();
   if (found) {
     if (cells.new_place) doubling_->table.replace(*cells.new_place, slot, tag);
     WARM_FAILPOINT("store.new_cell_stored");
@@ -597,9 +606,11 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
     index_.insert(cells.old_place, slot, tag);
   }
   WARM_FAILPOINT("store.cell_stored");
-  feed_->append(sequence, found ? layout::ChangeKind::replace : layout::ChangeKind::put, slot);
+  const bool feed_first = WARM_RULE("store.feed_before_death");
+  if (feed_first) feed_->append(sequence, found ? layout::ChangeKind::replace : layout::ChangeKind::put, slot);
   WARM_FAILPOINT("store.feed_stored");
   if (found) end_record(*found, sequence);
+  if (!feed_first) feed_->append(sequence, found ? layout::ChangeKind::replace : layout::ChangeKind::put, slot);
   answer = {.status = WARM_OK, .sequence = sequence, .slot = slot, .limit = 0};
 
   layout::StatusPage& page = status();
@@ -634,7 +645,7 @@ Disposition Store::Impl::remove(const Request& request, const Origin& origin, An
 
   const uint64_t sequence = next_sequence_++;
   write_intent(layout::IntentKind::remove, sequence, origin, found->slot, layout::kNoSlot);
-  if (cells.new_place) doubling_->table.remove(*cells.new_place);
+  if (cells.new_place && WARM_RULE("store.remove_from_both_tables")) doubling_->table.remove(*cells.new_place);
   WARM_FAILPOINT("store.new_cell_removed");
   index_.remove(cells.old_place);
   WARM_FAILPOINT("store.cell_removed");
