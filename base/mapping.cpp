@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <boost/interprocess/mapped_region.hpp>
 #include <cerrno>
 #include <cstdint>
@@ -46,12 +47,24 @@ Status populate(const void* address, size_t bytes, int advice) {
 
 namespace detail {
 
+struct Mapped {
+  boost::interprocess::mapped_region region;
+  Mapped* next_abandoned = nullptr;
+};
+
+namespace {
+// What stays mapped stays reachable: to a leak checker it is no leak.
+std::atomic<Mapped*> abandoned{nullptr};
+}  // namespace
+
 Region::Region() noexcept = default;
 Region::~Region() = default;
 Region::Region(Region&& other) noexcept
-    : region_(std::move(other.region_)), address_(std::exchange(other.address_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+    : mapped_(std::move(other.mapped_)),
+      address_(std::exchange(other.address_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)) {}
 Region& Region::operator=(Region&& other) noexcept {
-  region_ = std::move(other.region_);
+  mapped_ = std::move(other.mapped_);
   address_ = std::exchange(other.address_, nullptr);
   bytes_ = std::exchange(other.bytes_, 0);
   return *this;
@@ -63,9 +76,10 @@ Result<Region> Region::map(int fd, size_t offset, size_t bytes, bool writable) {
   try {
     Region region;
     // A capacity is reserved, not promised: pages cost memory when they are touched.
-    region.region_ = std::make_unique<bip::mapped_region>(Mappable(fd, mode), mode, static_cast<bip::offset_t>(offset), bytes,
-                                                          nullptr, MAP_SHARED | MAP_NORESERVE);
-    region.address_ = region.region_->get_address();
+    region.mapped_ = std::make_unique<Mapped>();
+    region.mapped_->region = bip::mapped_region(Mappable(fd, mode), mode, static_cast<bip::offset_t>(offset), bytes, nullptr,
+                                                MAP_SHARED | MAP_NORESERVE);
+    region.address_ = region.mapped_->region.get_address();
     region.bytes_ = bytes;
     return region;
   } catch (const bip::interprocess_exception& e) {
@@ -73,7 +87,13 @@ Result<Region> Region::map(int fd, size_t offset, size_t bytes, bool writable) {
   }
 }
 
-void Region::abandon() noexcept { (void)region_.release(); }
+void Region::abandon() noexcept {
+  Mapped* mapped = mapped_.release();
+  if (mapped == nullptr) return;
+  mapped->next_abandoned = abandoned.load(std::memory_order_relaxed);
+  while (!abandoned.compare_exchange_weak(mapped->next_abandoned, mapped, std::memory_order_release, std::memory_order_relaxed)) {
+  }
+}
 
 }  // namespace detail
 

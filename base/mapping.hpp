@@ -7,13 +7,10 @@
 
 #include "base/error.hpp"
 
-namespace boost::interprocess {
-class mapped_region;
-}
-
 namespace warmtier::base {
 
 namespace detail {
+struct Mapped;
 class Region {
  public:
   Region() noexcept;
@@ -26,7 +23,7 @@ class Region {
   void abandon() noexcept;  // stays mapped for the life of the process
 
  private:
-  std::unique_ptr<boost::interprocess::mapped_region> region_;
+  std::unique_ptr<Mapped> mapped_;
   void* address_ = nullptr;
   size_t bytes_ = 0;
 };

@@ -286,7 +286,7 @@ Test(validate_record, what_the_header_says_is_judged_under_a_right_checksum_too)
 
 Test(validate_record, ids_and_contents_of_every_length_are_good) {
   for (size_t id = 1; id <= kIdBytesMax; id += id < 40 ? 1 : 123) {
-    for (const size_t content : {0, 1, 7, 8, 9, 4096}) {
+    for (const size_t content : std::initializer_list<size_t>{0, 1, 7, 8, 9, 4096}) {
       const auto image = valid_record(std::string(id, 'i'), std::string(content, 'c'), false);
       RecordPlace place;
       cr_assert_eq(validate_record(image.segment, image.offset_bytes, image.slot, image.line.put, static_cast<uint32_t>(content),
@@ -744,7 +744,7 @@ Test(validate_message, a_put_with_lengths_beyond_their_limits_is_refused) {
 Test(all_finite, a_nan_or_infinity_is_found_at_every_place_of_every_length) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::signaling_NaN(),
                           std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
-    for (const size_t n : {1, 2, 63, 64, 65, 127, 128, 200}) {
+    for (const size_t n : std::initializer_list<size_t>{1, 2, 63, 64, 65, 127, 128, 200}) {
       const GuardedBytes guarded(n * sizeof(float));
       std::vector<float> values(n, 1.5f);
       for (size_t at = 0; at < n; ++at) {
