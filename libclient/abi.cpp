@@ -1,0 +1,252 @@
+// The C door: the only extern "C". It checks what a stranger may get wrong, turns exceptions into codes and keeps the last
+// sentence of each thread; what a call does stands elsewhere.
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "base/error.hpp"
+#include "layout/limits.hpp"
+#include "libclient/client.hpp"
+#include "libclient/reader.hpp"
+#include "libclient/writer.hpp"
+#include "warmtier/warmtier.h"
+
+struct warm_client {
+  std::unique_ptr<warmtier::libclient::Client> client;
+};
+
+namespace warmtier::libclient {
+namespace {
+
+constexpr size_t kTextBytes = 400;
+
+// A fixed buffer: a sentence about no memory needs none.
+struct LastError {
+  const char* text;
+  char buffer[kTextBytes];
+};
+thread_local constinit LastError last_error __attribute__((tls_model("initial-exec"))) = {.text = "", .buffer = {}};
+
+int say(int code, const char* text) noexcept {
+  last_error.text = text;
+  return code;
+}
+
+int report(const base::Error& error) noexcept {
+  const size_t n = std::min(error.text.size(), kTextBytes - 1);
+  std::memcpy(last_error.buffer, error.text.data(), n);
+  last_error.buffer[n] = 0;
+  return say(error.code, last_error.buffer);
+}
+
+int report(const base::Status& status) noexcept { return status ? WARM_OK : report(status.error()); }
+
+int report(const base::Result<Presence>& presence) noexcept {
+  if (!presence) return report(presence.error());
+  return *presence == Presence::found ? WARM_OK : say(WARM_E_NOT_FOUND, "no record has this id");
+}
+
+// `call` returns a code. Nothing of C++ leaves the library.
+template <typename Call>
+int guarded(Call&& call) noexcept {
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    return say(WARM_E_NOMEM, "out of memory");
+  } catch (const std::exception&) {
+    return say(WARM_E_SYSTEM, "the C++ runtime failed");
+  }
+}
+
+base::Status check_id(const void* id, size_t id_bytes) {
+  if (id == nullptr) return base::fail(WARM_E_INVALID, "id is NULL");
+  if (id_bytes >= 1 && id_bytes <= layout::kIdBytesMax) return {};
+  return base::fail(id_bytes == 0 ? WARM_E_INVALID : WARM_E_LIMIT, "the id has %zu bytes; 1 to %u are possible", id_bytes,
+                    layout::kIdBytesMax);
+}
+
+template <typename T>
+base::Status check_struct(const T* argument, const char* name, const char* initialiser) {
+  if (argument == nullptr) return base::fail(WARM_E_INVALID, "%s is NULL", name);
+  if (argument->struct_bytes == sizeof(T)) return {};
+  return base::fail(WARM_E_INVALID, "%s->struct_bytes is %u, this library knows %zu: start with %s", name, argument->struct_bytes,
+                    sizeof(T), initialiser);
+}
+
+base::Status check_client(const warm_client* client) {
+  if (client == nullptr) return base::fail(WARM_E_INVALID, "client is NULL");
+  return {};
+}
+
+base::Status check_flags(uint32_t flags) {
+  if ((flags & ~WARM_DURABLE) != 0) return base::fail(WARM_E_INVALID, "flags has the unknown bits %#x", flags & ~WARM_DURABLE);
+  if ((flags & WARM_DURABLE) != 0) return base::fail(WARM_E_UNSUPPORTED, "WARM_DURABLE: this store has no log");
+  return {};
+}
+
+base::Status check_memory(const warm_memory& memory) {
+  constexpr uint32_t kGivenKnown = WARM_GIVEN_CONTENT | WARM_GIVEN_CREATED | WARM_GIVEN_LAST_ACCESS;
+  if (memory.reserved32 != 0 ||
+      std::any_of(std::begin(memory.reserved), std::end(memory.reserved), [](auto r) { return r != 0; })) {
+    return base::fail(WARM_E_INVALID, "reserved fields of memory are not zero");
+  }
+  if ((memory.given & ~kGivenKnown) != 0) {
+    return base::fail(WARM_E_INVALID, "given has the unknown bits %#x", memory.given & ~kGivenKnown);
+  }
+  if (auto ok = check_id(memory.id, memory.id_bytes); !ok) return ok;
+  if (memory.embedding == nullptr) return base::fail(WARM_E_INVALID, "embedding is NULL");
+  if (memory.condition > WARM_IF_SEQUENCE) return base::fail(WARM_E_INVALID, "condition is %u, an unknown one", memory.condition);
+  if (memory.condition == WARM_IF_SEQUENCE && memory.if_sequence >= layout::kSequenceEnd) {
+    return base::fail(WARM_E_INVALID, "if_sequence is %lu; sequences are below %lu", memory.if_sequence, layout::kSequenceEnd);
+  }
+  if ((memory.given & WARM_GIVEN_CONTENT) == 0) {
+    if (memory.content != nullptr || memory.content_bytes != 0) {
+      return base::fail(WARM_E_INVALID, "content is set but WARM_GIVEN_CONTENT is not");
+    }
+  } else if (memory.content == nullptr && memory.content_bytes != 0) {
+    return base::fail(WARM_E_INVALID, "content is NULL but content_bytes is %zu", memory.content_bytes);
+  } else if (memory.content_bytes > layout::kContentBytesMax) {
+    return base::fail(WARM_E_LIMIT, "content has %zu bytes, the limit is %lu", memory.content_bytes, layout::kContentBytesMax);
+  }
+  return check_flags(memory.flags);
+}
+
+base::Status check_remove(const void* id, size_t id_bytes, uint32_t condition, uint64_t if_sequence, uint32_t flags) {
+  if (auto ok = check_id(id, id_bytes); !ok) return ok;
+  if (condition != WARM_IF_ANY && condition != WARM_IF_SEQUENCE) {
+    return base::fail(WARM_E_INVALID, "condition is %u; a remove knows WARM_IF_ANY and WARM_IF_SEQUENCE", condition);
+  }
+  if (condition == WARM_IF_SEQUENCE && if_sequence >= layout::kSequenceEnd) {
+    return base::fail(WARM_E_INVALID, "if_sequence is %lu; sequences are below %lu", if_sequence, layout::kSequenceEnd);
+  }
+  return check_flags(flags);
+}
+
+uint64_t timeout_ns_of(const warm_options* options) noexcept {
+  const uint32_t timeout_ms = options == nullptr ? 0 : options->timeout_ms;
+  if (timeout_ms == UINT32_MAX) return Patience::kForEver;
+  return uint64_t{timeout_ms == 0 ? WARM_TIMEOUT_MS_DEFAULT : timeout_ms} * base::kNsPerMs;
+}
+
+int store_sequence(const base::Result<uint64_t>& sequence, uint64_t* ret_sequence) noexcept {
+  if (!sequence) return report(sequence.error());
+  if (ret_sequence != nullptr) *ret_sequence = *sequence;
+  return WARM_OK;
+}
+
+}  // namespace
+}  // namespace warmtier::libclient
+
+namespace base = warmtier::base;
+using namespace warmtier::libclient;  // NOLINT: the door stands outside of the house
+
+extern "C" {
+
+int warm_open(const warm_options* options, warm_client** ret_client) noexcept {
+  return guarded([&] {
+    if (ret_client == nullptr) return say(WARM_E_INVALID, "ret_client is NULL");
+    if (options != nullptr) {
+      if (auto ok = check_struct(options, "options", "WARM_OPTIONS_INIT"); !ok) return report(ok);
+      if (std::any_of(std::begin(options->reserved), std::end(options->reserved), [](auto r) { return r != 0; })) {
+        return say(WARM_E_INVALID, "reserved fields of options are not zero");
+      }
+    }
+    auto handle = std::make_unique<warm_client>();
+    auto client = Client::open(options == nullptr ? nullptr : options->socket, timeout_ns_of(options));
+    if (!client) return report(client.error());
+    handle->client = std::move(*client);
+    *ret_client = handle.release();
+    return WARM_OK;
+  });
+}
+
+int warm_close(warm_client* client) noexcept {
+  return guarded([&] {
+    if (client == nullptr) return WARM_OK;
+    const auto closed = client->client->close();
+    if (closed) delete client;
+    return report(closed);
+  });
+}
+
+int warm_info_get(warm_client* client, warm_info* ret_info) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_struct(ret_info, "ret_info", "WARM_INFO_INIT"); !ok) return report(ok);
+    return report(read_info(client->client->state(), *ret_info));
+  });
+}
+
+int warm_put(warm_client* client, const warm_memory* memory, uint64_t* ret_sequence) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_struct(memory, "memory", "WARM_MEMORY_INIT"); !ok) return report(ok);
+    if (auto ok = check_memory(*memory); !ok) return report(ok);
+    return store_sequence(put(client->client->state(), *memory), ret_sequence);
+  });
+}
+
+int warm_remove(warm_client* client, const void* id, size_t id_bytes, uint32_t condition, uint64_t if_sequence, uint32_t flags,
+                uint64_t* ret_sequence) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_remove(id, id_bytes, condition, if_sequence, flags); !ok) return report(ok);
+    return store_sequence(remove(client->client->state(), id, id_bytes, condition, if_sequence), ret_sequence);
+  });
+}
+
+int warm_get(warm_client* client, const void* id, size_t id_bytes, warm_view* ret_view) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_id(id, id_bytes); !ok) return report(ok);
+    if (auto ok = check_struct(ret_view, "ret_view", "WARM_VIEW_INIT"); !ok) return report(ok);
+    return report(get(client->client->state(), id, id_bytes, *ret_view));
+  });
+}
+
+int warm_release(warm_client* client, warm_view* view) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_struct(view, "view", "WARM_VIEW_INIT"); !ok) return report(ok);
+    return report(release(client->client->state(), *view));
+  });
+}
+
+int warm_view_check(warm_client* client, const warm_view* view, uint32_t* ret_state) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_struct(view, "view", "WARM_VIEW_INIT"); !ok) return report(ok);
+    if (ret_state == nullptr) return say(WARM_E_INVALID, "ret_state is NULL");
+    const auto state = check_view(client->client->state(), *view);
+    if (!state) return report(state.error());
+    *ret_state = *state;
+    return WARM_OK;
+  });
+}
+
+int warm_exists(warm_client* client, const void* id, size_t id_bytes) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_id(id, id_bytes); !ok) return report(ok);
+    return report(exists(client->client->state(), id, id_bytes));
+  });
+}
+
+int warm_stats_get(warm_client* client, warm_stats* ret_stats) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_struct(ret_stats, "ret_stats", "WARM_STATS_INIT"); !ok) return report(ok);
+    return report(read_stats(client->client->state(), *ret_stats));
+  });
+}
+
+const char* warm_error_name(int code) noexcept { return base::code_name(code); }
+
+const char* warm_strerror(int code) noexcept { return base::code_text(code); }
+
+const char* warm_last_error(void) noexcept { return last_error.text; }
+
+const char* warm_version(void) noexcept { return WARMTIER_VERSION; }
+
+}  // extern "C"

@@ -1,0 +1,82 @@
+// What a client is attached to: immutable once it is published, replaced as a whole when the generation changes.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/fd.hpp"
+#include "base/mapping.hpp"
+#include "layout/layout.hpp"
+#include "libclient/handshake.hpp"
+#include "libclient/link.hpp"
+#include "libclient/segments.hpp"
+
+namespace warmtier::libclient {
+
+// The warm tier, mapped for its whole capacity: it grows into the map. It stays mapped as long as the client lives, for views.
+struct Tier {
+  base::InodeId inode;
+  base::ReadMapping map;
+  layout::Geometry geometry;
+  uint64_t hash_seed = 0;
+  uint8_t store_id[16]{};
+
+  [[nodiscard]] const uint64_t& generation() const noexcept {
+    return reinterpret_cast<const layout::ControlPage*>(map.data() + layout::kControlPageOffset)->generation.generation;
+  }
+};
+
+// One connection to one daemon. Everything but `gone` and the socket's send side is guarded by the client's mutex.
+struct Connection {
+  base::Fd socket;
+  base::ReadMapping status_map;
+  layout::Welcome welcome{};
+  std::atomic<bool> gone{false};  // end of file or an error was seen
+
+  // Larger tables that the daemon sent ahead of the generation that makes them the one to use.
+  struct Index {
+    uint64_t generation = 0;
+    uint32_t homes_log2 = 0;
+    base::Fd file;
+  };
+  std::vector<Index> indexes;
+
+  // Lists of segments: asked for and received, counted, so that an answer to an earlier question is not taken for the latest.
+  uint64_t lists_wanted = 1;  // the handshake's own
+  uint64_t lists_received = 0;
+  std::vector<SegmentMap*> list;  // so far
+
+  [[nodiscard]] const layout::StatusPage& status() const noexcept {
+    return *reinterpret_cast<const layout::StatusPage*>(status_map.data());
+  }
+};
+
+struct Attachment {
+  // Looked at by every read.
+  const layout::Bucket* buckets = nullptr;
+  const uint64_t* generation_word = nullptr;
+  uint64_t generation = 0;
+  const std::byte* tier = nullptr;
+  const layout::StatusPage* status = nullptr;
+  layout::Geometry geometry;
+  uint64_t hash_seed = 0;
+  Link* link = nullptr;
+  uint32_t homes_log2 = 0;
+  // Owners.
+  base::ReadMapping index;
+  std::shared_ptr<Connection> connection;
+
+  [[nodiscard]] bool current() const noexcept { return layout::load_acquire(*generation_word) == generation; }
+};
+
+base::Result<std::unique_ptr<Tier>> map_tier(const base::Fd& file, const layout::Welcome& welcome);
+// Also checks that the table fits the store.
+base::Result<base::ReadMapping> map_index(const base::Fd& file, uint32_t homes_log2, uint64_t hash_seed);
+base::Result<base::ReadMapping> map_status(const base::Fd& file);
+
+}  // namespace warmtier::libclient

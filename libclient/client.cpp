@@ -1,0 +1,561 @@
+#include "libclient/client.hpp"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <limits>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "base/failpoint.hpp"
+
+namespace warmtier::libclient {
+namespace {
+
+std::chrono::steady_clock::time_point time_point_of(const base::Deadline& deadline) {
+  using std::chrono::steady_clock;
+  // Not beyond what the clock's own type can carry.
+  const uint64_t left = std::min<uint64_t>(deadline.left_ns(), uint64_t{1} << 61);
+  return steady_clock::now() + std::chrono::nanoseconds(left);
+}
+
+base::Status unavailable(const char* reason) { return base::fail(WARM_E_UNAVAILABLE, "%s", reason); }
+
+// What passes by itself when a daemon is coming back.
+bool worth_another_try(int32_t code) { return code == WARM_E_UNAVAILABLE || code == WARM_E_BUSY; }
+
+}  // namespace
+
+ClientState::ClientState(std::string socket_path, uint64_t timeout)
+    : stamp(fork_stamp()),
+      id(next_identity()),
+      cheap_fence(register_membarrier()),
+      timeout_ns(timeout),
+      socket_path_(std::move(socket_path)) {
+  register_state(*this);
+}
+
+ClientState::~ClientState() {
+  unregister_state(*this);
+  for (ThreadRecord* record = threads_.load(std::memory_order_acquire); record != nullptr;) {
+    delete std::exchange(record, record->next);
+  }
+  delete attachment.load(std::memory_order_acquire);
+  delete segments.load(std::memory_order_acquire);
+}
+
+// ---- Attaching ---------------------------------------------------------------------------------------------------------------
+
+bool ClientState::lock(const base::Deadline& deadline) {
+  return mutex_.try_lock() || mutex_.try_lock_until(time_point_of(deadline));
+}
+
+base::Status ClientState::open(const base::Deadline& deadline) {
+  const std::lock_guard guard(mutex_);
+  return connect(deadline);
+}
+
+base::Status ClientState::refresh(Need need, const base::Deadline& deadline) {
+  if (!lock(deadline)) return unavailable("another thread was still attaching to the daemon at the deadline");
+  const std::lock_guard guard(mutex_, std::adopt_lock);
+  if (attachment.load(std::memory_order_relaxed) == nullptr) {
+    if (auto ready = prepare_process(); !ready) return ready;  // a child of a fork, at its first call
+  }
+  Slices slices;
+  std::string reason = "the daemon did not come back before the deadline";
+  for (;;) {
+    const Attachment* now = attachment.load(std::memory_order_acquire);
+    bool try_connecting = true;
+    if (now != nullptr) {
+      Connection& connection = *now->connection;
+      if (auto drained = drain(connection); !drained) reason = drained.error().text;
+      const uint64_t generation = layout::load_acquire(*now->generation_word);
+      const bool gone = connection.gone.load(std::memory_order_acquire);
+      const bool stopping = layout::load_acquire(connection.status().stopping) != 0;
+      // An attaching that failed half-way may have left the segments of another store.
+      const bool one_store = segments.load(std::memory_order_relaxed)->tier() == now->tier;
+      if (one_store && generation == now->generation && (need == Need::reads || (!gone && !stopping))) return {};
+      if (generation != now->generation) {
+        auto taken = take_index(generation);
+        if (!taken) return base::pass(std::move(taken));
+        if (*taken) continue;
+      }
+      try_connecting = gone || !one_store;
+    }
+    if (try_connecting) {
+      auto connected = connect(deadline);
+      if (connected) {
+        slices = {};
+        continue;
+      }
+      reason = connected.error().text;
+      if (!worth_another_try(connected.error().code)) {
+        // Reads and writes have one word for "no daemon for me"; the sentence says why.
+        return base::fail(WARM_E_UNAVAILABLE, "%s", reason.c_str());
+      }
+    }
+    if (deadline.passed()) return base::fail(WARM_E_UNAVAILABLE, "%s", reason.c_str());
+    // A daemon that lives and will send an index, or end; or none yet, and a look at the socket's path later.
+    wait_readable(try_connecting ? -1 : now->connection->socket.get(), slices.next_ns(deadline));
+  }
+}
+
+base::Status ClientState::connect(const base::Deadline& deadline) {
+  std::optional<Resume> resume;
+  if (!links_.empty()) {
+    const Link& link = *links_.back();
+    resume = Resume{.session = link.session,
+                    .channel = link.channel_number,
+                    .session_index = link.session_index,
+                    .channel_file = link.channel_file.get(),
+                    .session_file = link.session_file.get()};
+  }
+  auto greeting = greet(socket_path_, resume, deadline);
+  if (!greeting) return base::pass(std::move(greeting));
+  return adopt(std::move(*greeting), deadline);
+}
+
+base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadline) {
+  const layout::Welcome& welcome = greeting.welcome;
+  auto inode = base::inode_of(greeting.tier.get());
+  if (!inode) return base::pass(std::move(inode));
+  const bool other_store = tier_ == nullptr || tier_->inode != *inode;
+  if (other_store) {
+    auto tier = map_tier(greeting.tier, welcome);
+    if (!tier) return base::pass(std::move(tier));
+    if (tier_ != nullptr) {
+      old_tiers_.reserve(old_tiers_.size() + 1);
+      old_tiers_.push_back(std::move(tier_));
+    }
+    tier_ = std::move(*tier);
+    install_list(0, {});  // numbers of the other store's segments mean nothing here
+  }
+  auto index = map_index(greeting.index, welcome.homes_log2, tier_->hash_seed);
+  if (!index) return base::pass(std::move(index));
+  auto connection = std::make_shared<Connection>();
+  auto status = map_status(greeting.status);
+  if (!status) return base::pass(std::move(status));
+  connection->status_map = std::move(*status);
+  connection->welcome = welcome;
+  connection->socket = std::move(greeting.socket);
+
+  Link::Parts parts{.session = welcome.session,
+                    .channel = welcome.channel,
+                    .session_index = welcome.session_index,
+                    .lanes = welcome.lanes,
+                    .channel_file = std::move(greeting.channel),
+                    .session_file = std::move(greeting.session),
+                    .results_file = std::move(greeting.results)};
+  bool same_link = false;
+  if (welcome.resumed != 0 && !links_.empty() && !other_store) {
+    auto same = links_.back()->same_files(parts);
+    if (!same) return base::pass(std::move(same));
+    same_link = *same;
+  }
+  if (!same_link) {
+    // The daemon did not take the session back: pins in its memory hold nothing any more, and views in it are stale.
+    links_.reserve(links_.size() + 1);
+    auto link = Link::make(std::move(parts), tier_->store_id);
+    if (!link) return base::pass(std::move(link));
+    (*link)->older = newest_link_.load(std::memory_order_relaxed);
+    newest_link_.store(link->get(), std::memory_order_release);
+    links_.push_back(std::move(*link));
+  }
+  if (auto listed = await_list(*connection, 1, deadline); !listed) return listed;
+
+  auto next = std::make_unique<Attachment>();
+  next->buckets = reinterpret_cast<const layout::Bucket*>(index->data() + sizeof(layout::IndexHeader));
+  next->generation_word = &tier_->generation();
+  next->generation = welcome.generation;
+  next->tier = tier_->map.data();
+  next->status = &connection->status();
+  next->geometry = tier_->geometry;
+  next->hash_seed = tier_->hash_seed;
+  next->link = links_.back().get();
+  next->homes_log2 = welcome.homes_log2;
+  next->index = std::move(*index);
+  next->connection = std::move(connection);
+  ++connections_;
+  publish(std::move(next));
+  if (std::exchange(attached_before_, true)) layout::fetch_add(links_.back()->region().counters.reattaches, 1);
+  return {};
+}
+
+void ClientState::publish(std::unique_ptr<Attachment> next) {
+  retired_.reserve(retired_.size() + 1);
+  Retired old;
+  old.attachment.reset(attachment.exchange(next.release(), std::memory_order_acq_rel));
+  if (old.attachment != nullptr) retire(std::move(old));
+}
+
+base::Result<bool> ClientState::take_index(uint64_t generation) {
+  const Attachment* now = attachment.load(std::memory_order_acquire);
+  std::vector<Connection::Index>& indexes = now->connection->indexes;
+  const auto at = std::find_if(indexes.begin(), indexes.end(), [&](const auto& index) { return index.generation == generation; });
+  if (at == indexes.end()) return false;
+  auto index = map_index(at->file, at->homes_log2, now->hash_seed);
+  if (!index) return base::pass(std::move(index));
+  auto next = std::make_unique<Attachment>();
+  next->buckets = reinterpret_cast<const layout::Bucket*>(index->data() + sizeof(layout::IndexHeader));
+  next->generation_word = now->generation_word;
+  next->generation = generation;
+  next->tier = now->tier;
+  next->status = now->status;
+  next->geometry = now->geometry;
+  next->hash_seed = now->hash_seed;
+  next->link = now->link;
+  next->homes_log2 = at->homes_log2;
+  next->index = std::move(*index);
+  next->connection = now->connection;
+  indexes.erase(indexes.begin(), at + 1);  // older ones will never be the ones to use again
+  publish(std::move(next));
+  return true;
+}
+
+// Takes what the daemon sent; never waits. An error is a daemon that does not keep the protocol: its connection is given up.
+base::Status ClientState::drain(Connection& connection) {
+  Message message;
+  while (!connection.gone.load(std::memory_order_relaxed)) {
+    auto received = receive(connection.socket.get(), message);
+    if (received && *received == Received::nothing) break;
+    if (!received || *received == Received::closed) {
+      connection.gone.store(true, std::memory_order_release);
+      if (!received) return base::pass(std::move(received));
+      break;
+    }
+    if (auto handled = handle(connection, message); !handled) {
+      connection.gone.store(true, std::memory_order_release);
+      return handled;
+    }
+  }
+  return {};
+}
+
+base::Status ClientState::handle(Connection& connection, Message& message) {
+  if (message.kind == layout::MessageKind::index && message.files.size() == 1) {
+    const auto& index = message.as<layout::IndexMessage>();
+    connection.indexes.push_back(
+        {.generation = index.generation, .homes_log2 = index.homes_log2, .file = std::move(message.files[0])});
+    return {};
+  }
+  if (message.kind == layout::MessageKind::segments) {
+    const auto& part = message.as<layout::Segments>();
+    if (message.files.size() != part.count) {
+      return base::fail(WARM_E_CORRUPT, "the daemon names %u segments and sends %zu", part.count, message.files.size());
+    }
+    for (uint32_t i = 0; i < part.count; ++i) {
+      std::unique_ptr<SegmentMap>& known = segment_maps_[part.numbers[i]];
+      if (known == nullptr) {
+        // One that is damaged is left out: only what lies in it cannot be read.
+        if (auto made = SegmentMap::make(std::move(message.files[i]), part.numbers[i], tier_->store_id)) known = std::move(*made);
+      }
+      if (known != nullptr) connection.list.push_back(known.get());
+    }
+    if (part.last == 0) return {};
+    install_list(part.epoch, connection.list);
+    connection.list.clear();
+    ++connection.lists_received;
+    return {};
+  }
+  return base::fail(WARM_E_CORRUPT, "the daemon sent a message of kind %u with %zu descriptors",
+                    static_cast<uint32_t>(message.kind), message.files.size());
+}
+
+// ---- Segments
+// ------------------------------------------------------------------------------------------------------------------
+
+base::Status ClientState::await_list(Connection& connection, uint64_t list, const base::Deadline& deadline) {
+  for (;;) {
+    if (auto drained = drain(connection); !drained) return drained;
+    if (connection.lists_received >= list) return {};
+    if (connection.gone.load(std::memory_order_acquire)) return unavailable("the daemon went away before it listed its segments");
+    if (deadline.passed()) return unavailable("the daemon did not list its segments before the deadline");
+    wait_readable(connection.socket.get(), deadline.left_ns());
+  }
+}
+
+base::Status ClientState::ask_for_list(Connection& connection, const base::Deadline& deadline) {
+  layout::SegmentsWanted wanted{};
+  wanted.header = {.kind = static_cast<uint32_t>(layout::MessageKind::segments_wanted), .bytes = sizeof wanted};
+  auto sent = send_message(connection.socket.get(), &wanted, sizeof wanted, nullptr, 0, deadline);
+  if (sent) {
+    ++connection.lists_wanted;
+  } else if (peer_gone(connection.socket.get())) {
+    connection.gone.store(true, std::memory_order_release);
+  }
+  return sent;
+}
+
+base::Status ClientState::fetch_segments(const base::Deadline& deadline) {
+  for (;;) {
+    if (auto fresh = refresh(Need::daemon, deadline); !fresh) return fresh;
+    if (!lock(deadline)) return unavailable("another thread was still attaching to the daemon at the deadline");
+    const std::lock_guard guard(mutex_, std::adopt_lock);
+    Connection& connection = *attachment.load(std::memory_order_acquire)->connection;
+    auto done = ask_for_list(connection, deadline);
+    if (done) done = await_list(connection, connection.lists_wanted, deadline);
+    if (done || deadline.passed()) return done;
+    if (!connection.gone.load(std::memory_order_acquire)) return done;
+  }
+}
+
+void ClientState::install_list(uint64_t list_epoch, const std::vector<SegmentMap*>& list) {
+  Retired table;
+  auto next = std::make_unique<SegmentTable>(tier_->map.data(), list_epoch, list);
+  std::vector<SegmentMap*> kept = list;
+  std::sort(kept.begin(), kept.end());
+  retired_.reserve(retired_.size() + segment_maps_.size() + 1);
+  table.table.reset(segments.exchange(next.release(), std::memory_order_acq_rel));
+  for (auto at = segment_maps_.begin(); at != segment_maps_.end();) {
+    if (at->second != nullptr && std::binary_search(kept.begin(), kept.end(), at->second.get())) {
+      ++at;
+      continue;
+    }
+    if (at->second != nullptr) {
+      at->second->retired.store(true, std::memory_order_release);
+      retired_.push_back({.epoch = std::numeric_limits<uint64_t>::max(), .segment = std::move(at->second)});
+    }
+    at = segment_maps_.erase(at);
+  }
+  retire(std::move(table));
+}
+
+void ClientState::refresh_segments_without_waiting() noexcept {
+  if (!mutex_.try_lock()) return;
+  const std::lock_guard guard(mutex_, std::adopt_lock);
+  try {
+    const Attachment* now = attachment.load(std::memory_order_acquire);
+    if (now == nullptr || now->connection->gone.load(std::memory_order_acquire)) return;
+    Connection& connection = *now->connection;
+    if (connection.lists_received < connection.lists_wanted) {
+      (void)drain(connection);  // a failure shows as `gone` to whoever needs the daemon
+      return;
+    }
+    (void)ask_for_list(connection, base::Deadline::after_ns(0));
+  } catch (const std::bad_alloc&) {
+    // Segments that went stay mapped until there is memory to replace the table.
+  }
+}
+
+// ---- Taking things out of use
+// --------------------------------------------------------------------------------------------------
+
+void ClientState::retire(Retired object) {
+  object.epoch = epoch.fetch_add(1, std::memory_order_acq_rel) + 1;
+  for (Retired& earlier : retired_) {
+    if (earlier.epoch == std::numeric_limits<uint64_t>::max()) earlier.epoch = object.epoch;
+  }
+  retired_.push_back(std::move(object));
+  reap();
+}
+
+void ClientState::reap() noexcept {
+  if (retired_.empty()) {
+    reap_wanted_.store(false, std::memory_order_relaxed);
+    return;
+  }
+  uint64_t newest = 0;
+  for (const Retired& object : retired_) newest = std::max(newest, object.epoch);
+  if (newest > fenced_epoch_) {
+    if (cheap_fence) {
+      membarrier_all_threads();
+    } else {
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+    }
+    fenced_epoch_ = newest;
+  }
+  uint64_t oldest_inside = std::numeric_limits<uint64_t>::max();
+  for (const ThreadRecord* record = threads_.load(std::memory_order_acquire); record != nullptr; record = record->next) {
+    const uint64_t inside = record->inside.load(std::memory_order_acquire);
+    if (inside != 0) oldest_inside = std::min(oldest_inside, inside);
+  }
+  std::erase_if(retired_, [&](Retired& object) {
+    if (object.epoch > oldest_inside) return false;
+    if (object.segment == nullptr) return true;
+    if (!object.views_counted) {
+      // No thread can enter it any more, so its views only become fewer: count them once.
+      for (const auto& link : links_) link->pins.count_views_of(*object.segment);
+      object.views_counted = true;
+      return object.segment->views_left.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    }
+    return object.segment->views_left.load(std::memory_order_acquire) == 0;
+  });
+  const bool waits_for_thread = std::any_of(retired_.begin(), retired_.end(), [](const Retired& r) { return !r.views_counted; });
+  reap_wanted_.store(waits_for_thread, std::memory_order_relaxed);
+}
+
+void ClientState::drop_segment() noexcept {
+  // When another thread is at it, the next tick does it.
+  reap_wanted_.store(true, std::memory_order_relaxed);
+  if (!mutex_.try_lock()) return;
+  const std::lock_guard guard(mutex_, std::adopt_lock);
+  reap();
+}
+
+// ---- Large puts and the end
+// -----------------------------------------------------------------------------------------------------
+
+base::Result<ClientState::Sent> ClientState::send_large(const Link& link, LargePut& put, const base::Deadline& deadline) {
+  if (!lock(deadline)) return base::fail(WARM_E_UNAVAILABLE, "another thread was still attaching to the daemon at the deadline");
+  const std::lock_guard guard(mutex_, std::adopt_lock);
+  const Attachment* now = attachment.load(std::memory_order_acquire);
+  if (now == nullptr || now->link != &link) return Sent::no_link;
+  if (put.sent_on == connections_) return Sent::yes;
+  Connection& connection = *now->connection;
+  if (connection.gone.load(std::memory_order_acquire)) return Sent::no_daemon;
+  if (put.sent_on != 0 && connection.welcome.socket_done >= put.number) {
+    put.sent_on = connections_;  // carried out before that daemon died; the answer is in the result cell
+    return Sent::yes;
+  }
+  if (auto sent = send_message(connection.socket.get(), put.bytes, put.n, &put.file, 1, deadline); !sent) {
+    if (!peer_gone(connection.socket.get())) return base::pass(std::move(sent));
+    connection.gone.store(true, std::memory_order_release);
+    return Sent::no_daemon;
+  }
+  put.sent_on = connections_;
+  return Sent::yes;
+}
+
+void ClientState::say_bye() noexcept {
+  const Attachment* now = attachment.load(std::memory_order_acquire);
+  if (now == nullptr) return;
+  for (ThreadRecord* record = threads_.load(std::memory_order_acquire); record != nullptr; record = record->next) {
+    flush_counters(*record);
+  }
+  layout::Bye bye{};
+  bye.header = {.kind = static_cast<uint32_t>(layout::MessageKind::bye), .bytes = sizeof bye};
+  // When it cannot be sent the daemon learns it from the process's end.
+  (void)::send(now->connection->socket.get(), &bye, sizeof bye, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+// ---- Pins, counters, threads
+// -----------------------------------------------------------------------------------------------------
+
+void ClientState::switch_link(ThreadRecord& me, Link& link) noexcept {
+  flush_counters(me);
+  if (me.link != nullptr) me.link->pins.give_back(me.magazine, std::exchange(me.cells, 0));
+  me.link = &link;
+}
+
+bool ClientState::refill(ThreadRecord& me, Link& link) noexcept {
+  me.cells = link.pins.take(me.magazine, kMagazineCells / 2);
+  return me.cells != 0;
+}
+
+void ClientState::give_back_cell(ThreadRecord& me, Link& link, uint32_t cell) noexcept {
+  if (me.link != &link) {
+    link.pins.give_back(&cell, 1);
+    return;
+  }
+  if (me.cells == kMagazineCells) {
+    me.cells = kMagazineCells / 2;
+    link.pins.give_back(me.magazine + me.cells, kMagazineCells - me.cells);
+  }
+  me.magazine[me.cells++] = cell;
+}
+
+void ClientState::flush_counters(ThreadRecord& me) noexcept {
+  if (me.link == nullptr) return;
+  layout::SessionCounters& counters = me.link->region().counters;
+  if (me.gets != 0) layout::fetch_add(counters.gets, std::exchange(me.gets, 0));
+  if (me.misses != 0) layout::fetch_add(counters.misses, std::exchange(me.misses, 0));
+}
+
+void ClientState::tick(ThreadRecord& me, uint64_t put_sequence, uint32_t slot, bool segments_changed) noexcept {
+  me.gets_until_tick = kGetsPerTick;
+  flush_counters(me);
+  // Hotness: one get in 64 leaves a trace, and may be lost.
+  layout::TouchRing& touches = me.link->region().touches;
+  const uint64_t position = layout::fetch_add(touches.head, 1);
+  const layout::TouchEntry entry{.put = put_sequence, .slot = slot, .position = static_cast<uint32_t>(position)};
+  auto& place = reinterpret_cast<layout::Quad&>(touches.entries[position % layout::kTouchEntries]);
+  layout::store_quad(place, std::bit_cast<layout::Quad>(entry));
+  if (segments_changed) refresh_segments_without_waiting();
+  if (reap_wanted_.load(std::memory_order_relaxed) && mutex_.try_lock()) {
+    const std::lock_guard guard(mutex_, std::adopt_lock);
+    reap();
+  }
+}
+
+Link* ClientState::find_link(uint64_t link_id) const noexcept {
+  Link* link = newest_link_.load(std::memory_order_acquire);
+  while (link != nullptr && link->id != link_id) link = link->older;
+  return link;
+}
+
+uint64_t ClientState::views_out() noexcept {
+  const std::lock_guard guard(mutex_);
+  uint64_t out = 0;
+  for (const auto& link : links_) out += link->pins.handed_out();
+  for (const ThreadRecord* record = threads_.load(std::memory_order_acquire); record != nullptr; record = record->next) {
+    out -= record->cells;
+  }
+  return out;
+}
+
+ThreadRecord& ClientState::enter_thread() {
+  for (ThreadRecord* record = threads_.load(std::memory_order_acquire); record != nullptr; record = record->next) {
+    if (record->taken.exchange(true, std::memory_order_acq_rel)) continue;
+    record->tid = static_cast<uint32_t>(::gettid());
+    record->gets_until_tick = kGetsPerTick;
+    return *record;
+  }
+  auto record = std::make_unique<ThreadRecord>();
+  record->state_id = id;
+  record->tid = static_cast<uint32_t>(::gettid());
+  record->number = thread_count_++;
+  record->next = threads_.load(std::memory_order_relaxed);
+  threads_.store(record.get(), std::memory_order_release);
+  return *record.release();
+}
+
+void ClientState::leave_thread(ThreadRecord& record) noexcept {
+  flush_counters(record);
+  if (record.link != nullptr) record.link->pins.give_back(record.magazine, std::exchange(record.cells, 0));
+  record.link = nullptr;
+  record.taken.store(false, std::memory_order_release);
+}
+
+// ---- Client
+// --------------------------------------------------------------------------------------------------------------------------
+
+Client::Client(std::string socket_path, uint64_t timeout_ns, std::unique_ptr<ClientState> state)
+    : socket_path_(std::move(socket_path)), timeout_ns_(timeout_ns), state_(state.release()) {}
+
+base::Result<std::unique_ptr<Client>> Client::open(const char* socket, uint64_t timeout_ns) {
+  if (auto ready = prepare_process(); !ready) return base::pass(std::move(ready));
+  auto path = find_socket(socket);
+  if (!path) return base::pass(std::move(path));
+  Patience patience(timeout_ns);
+  auto state = std::make_unique<ClientState>(*path, timeout_ns);
+  if (auto opened = state->open(patience.deadline()); !opened) return base::pass(std::move(opened));
+  return std::unique_ptr<Client>(new Client(*path, timeout_ns, std::move(state)));
+}
+
+Client::~Client() {
+  ClientState* state = state_.load(std::memory_order_acquire);
+  // A parent's state is not ours to take apart.
+  if (state->stamp == fork_stamp()) delete state;
+}
+
+ClientState& Client::adopt_fork(ClientState* inherited) {
+  auto fresh = std::make_unique<ClientState>(socket_path_, timeout_ns_);
+  ClientState* seen = inherited;
+  if (state_.compare_exchange_strong(seen, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
+  return *seen;
+}
+
+base::Status Client::close() {
+  ClientState* state = state_.load(std::memory_order_acquire);
+  if (state->stamp != fork_stamp()) return {};
+  if (const uint64_t out = state->views_out(); out != 0) {
+    return base::fail(WARM_E_BUSY, "%lu views are held; release them first", out);
+  }
+  state->say_bye();
+  return {};
+}
+
+}  // namespace warmtier::libclient

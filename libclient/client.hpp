@@ -1,0 +1,181 @@
+// A client: what stays the same over forks (Client), and what one process has of it (ClientState).
+//
+// Reading takes no lock. A thread that uses an attachment, a table or a map says so in its record ("inside", with the client's
+// epoch at entry) by a plain store; whoever takes one of them out of use unhooks it, raises the epoch, has every thread of the
+// process pass a fence (membarrier), and frees it when no thread is inside since before. Segments' maps are also kept for views:
+// each view's private twin names the one that it stands in.
+//
+// Locks, in order: a registry of the process (process.cpp) > ClientState::mutex_ > PinCells. Large puts hold large_mutex_ around
+// all of them.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/error.hpp"
+#include "libclient/attachment.hpp"
+#include "libclient/process.hpp"
+
+namespace warmtier::libclient {
+
+// A deadline that costs nothing until somebody waits.
+class Patience {
+ public:
+  explicit Patience(uint64_t timeout_ns) noexcept : timeout_ns_(timeout_ns) {}
+  const base::Deadline& deadline() noexcept {
+    if (!deadline_) deadline_ = timeout_ns_ == kForEver ? base::Deadline::never() : base::Deadline::after_ns(timeout_ns_);
+    return *deadline_;
+  }
+  static constexpr uint64_t kForEver = ~uint64_t{0};
+
+ private:
+  uint64_t timeout_ns_;
+  std::optional<base::Deadline> deadline_;
+};
+
+class ClientState {
+ public:
+  ClientState(std::string socket_path, uint64_t timeout_ns);
+  ~ClientState();  // no thread is in a call, no view is out
+  ClientState(const ClientState&) = delete;
+  ClientState& operator=(const ClientState&) = delete;
+
+  // ---- Looked at by every call; one cache line.
+  alignas(64) std::atomic<const Attachment*> attachment{nullptr};
+  std::atomic<const SegmentTable*> segments{nullptr};
+  std::atomic<uint64_t> epoch{1};
+  const uint64_t stamp;
+  const uint64_t id;
+  const bool cheap_fence;  // membarrier is there
+  const uint64_t timeout_ns;
+
+  // ---- Inside.
+  ThreadRecord& thread() {
+    const detail::ThreadSlot& slot = detail::thread_slot;
+    return __builtin_expect(slot.state_id == id, 1) ? *slot.record : detail::join(*this);
+  }
+  void enter(ThreadRecord& me) const noexcept {
+    me.inside.store(epoch.load(std::memory_order_acquire), std::memory_order_relaxed);
+    if (cheap_fence) {
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    } else {
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+    }
+  }
+  static void leave(ThreadRecord& me) noexcept { me.inside.store(0, std::memory_order_release); }
+
+  // ---- Attaching. None of these may be called inside.
+  enum class Need { reads, daemon };
+  // The first handshake; fails at once when nobody listens.
+  base::Status open(const base::Deadline& deadline);
+  // Returns when the attachment's generation is the store's, and for `daemon` when a daemon is there too; else
+  // WARM_E_UNAVAILABLE at the deadline. Waits for other threads that are at it.
+  base::Status refresh(Need need, const base::Deadline& deadline);
+  // Asks for the list of segments and waits for the answer. Nothing when the daemon went away meanwhile.
+  base::Status fetch_segments(const base::Deadline& deadline);
+  // Goodbye to the daemon.
+  void say_bye() noexcept;
+
+  // A large put on the control socket. Sent once a connection; not at all when this daemon says that `number` was carried out.
+  enum class Sent { yes, no_daemon, no_link };
+  struct LargePut {
+    const void* bytes = nullptr;
+    size_t n = 0;
+    int file = -1;
+    uint64_t number = 0;
+    uint64_t sent_on = 0;  // the connection that it went out on last; 0: none yet
+  };
+  base::Result<Sent> send_large(const Link& link, LargePut& put, const base::Deadline& deadline);
+  // ---- Pins and counters.
+  // A cell in the thread's magazine, of this link. False: all views that a client may hold are out.
+  bool refill(ThreadRecord& me, Link& link) noexcept;
+  void give_back_cell(ThreadRecord& me, Link& link, uint32_t cell) noexcept;
+  static void flush_counters(ThreadRecord& me) noexcept;
+  // Each 64th get of a thread: counters, and segments that came or went.
+  void tick(ThreadRecord& me, uint64_t put_sequence, uint32_t slot, bool segments_changed) noexcept;
+  [[nodiscard]] Link* find_link(uint64_t link_id) const noexcept;
+  [[nodiscard]] uint64_t views_out() noexcept;
+  // The last view in a retired segment has gone.
+  void drop_segment() noexcept;
+  void switch_link(ThreadRecord& me, Link& link) noexcept;
+
+  // ---- Threads; called under the registry's lock.
+  ThreadRecord& enter_thread();
+  void leave_thread(ThreadRecord& record) noexcept;
+
+  std::timed_mutex large_mutex;  // one large put at a time
+  uint64_t large_number = 0;     // guarded by large_mutex; of the link below
+  uint64_t large_link = 0;
+
+ private:
+  struct Retired {
+    uint64_t epoch = 0;
+    std::unique_ptr<const Attachment> attachment;
+    std::unique_ptr<const SegmentTable> table;
+    std::unique_ptr<SegmentMap> segment;
+    bool views_counted = false;
+  };
+
+  bool lock(const base::Deadline& deadline);
+  base::Status connect(const base::Deadline& deadline);
+  base::Status adopt(Greeting greeting, const base::Deadline& deadline);
+  void publish(std::unique_ptr<Attachment> next);
+  base::Result<bool> take_index(uint64_t generation);
+  base::Status drain(Connection& connection);
+  base::Status handle(Connection& connection, Message& message);
+  base::Status await_list(Connection& connection, uint64_t list, const base::Deadline& deadline);
+  base::Status ask_for_list(Connection& connection, const base::Deadline& deadline);
+  void install_list(uint64_t list_epoch, const std::vector<SegmentMap*>& list);
+  void refresh_segments_without_waiting() noexcept;
+  void retire(Retired object);
+  void reap() noexcept;
+
+  const std::string socket_path_;
+  std::timed_mutex mutex_;
+  std::unique_ptr<Tier> tier_;
+  std::vector<std::unique_ptr<Tier>> old_tiers_;  // views stand in them
+  std::vector<std::unique_ptr<Link>> links_;      // the last one is in use
+  std::atomic<Link*> newest_link_{nullptr};       // the same ones, for a release, which takes no lock that is held for long
+  std::unordered_map<uint64_t, std::unique_ptr<SegmentMap>> segment_maps_;  // by number, those in the table
+  std::vector<Retired> retired_;
+  uint64_t fenced_epoch_ = 0;  // what was retired up to here, every thread has passed a fence since
+  std::atomic<bool> reap_wanted_{false};
+  uint64_t connections_ = 0;
+  bool attached_before_ = false;
+  std::atomic<ThreadRecord*> threads_{nullptr};
+  uint32_t thread_count_ = 0;  // guarded by the registry's lock
+};
+
+// What warm_client is.
+class Client {
+ public:
+  static base::Result<std::unique_ptr<Client>> open(const char* socket, uint64_t timeout_ns);
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  // Of this process. In a child it is made anew: nothing of the parent's is touched, neither its locks nor its pins.
+  ClientState& state() {
+    ClientState* state = state_.load(std::memory_order_acquire);
+    return __builtin_expect(state->stamp == fork_stamp(), 1) ? *state : adopt_fork(state);
+  }
+  // WARM_E_BUSY while views are out.
+  base::Status close();
+
+ private:
+  Client(std::string socket_path, uint64_t timeout_ns, std::unique_ptr<ClientState> state);
+  ClientState& adopt_fork(ClientState* inherited);
+
+  const std::string socket_path_;
+  const uint64_t timeout_ns_;
+  std::atomic<ClientState*> state_;
+};
+
+}  // namespace warmtier::libclient

@@ -1,0 +1,243 @@
+#include "libclient/handshake.hpp"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "layout/describe.hpp"
+#include "layout/validate.hpp"
+#include "libclient/futex.hpp"
+
+namespace warmtier::libclient {
+namespace {
+
+constexpr const char* kSystemSocket = "/run/warmtier/sock";
+constexpr size_t kFilesMax = 253;  // the kernel's limit for one packet
+
+void wait_for(int socket, short events, uint64_t ns) noexcept {
+  pollfd entry{.fd = socket, .events = events, .revents = 0};
+  const timespec limit = timespec_of(std::min(ns, 3600 * base::kNsPerSecond));
+  ::ppoll(&entry, 1, &limit, nullptr);
+}
+
+bool daemon_gone(int error) noexcept {
+  return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == ECONNREFUSED;
+}
+
+base::Result<std::string> absolute(const char* path) {
+  std::string whole = path;
+  if (whole.empty()) return base::fail(WARM_E_INVALID, "the socket's path is empty");
+  if (whole[0] != '/') {
+    char* directory = ::getcwd(nullptr, 0);
+    if (directory == nullptr) return base::fail_errno(errno, "getcwd");
+    whole = std::string(directory) + "/" + whole;
+    std::free(directory);
+  }
+  if (whole.size() >= sizeof(sockaddr_un::sun_path)) {
+    return base::fail(WARM_E_INVALID, "the socket's path has %zu bytes, at most %zu are possible: %s", whole.size(),
+                      sizeof(sockaddr_un::sun_path) - 1, whole.c_str());
+  }
+  return whole;
+}
+
+base::Result<base::Fd> connect_to(const std::string& path, const base::Deadline& deadline) {
+  const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return base::fail_errno(errno, "socket");
+  base::Fd socket(fd);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  Slices slices;
+  for (;;) {
+    if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return socket;
+    const int error = errno;
+    if (error == EINTR) continue;
+    if (error == EAGAIN && !deadline.passed()) {  // the daemon's queue of connections is full
+      wait_for(-1, 0, slices.next_ns(deadline));
+      continue;
+    }
+    auto failed = base::fail_errno(error, "no daemon answers at %s", path.c_str());
+    if (error == ENOENT || error == ECONNREFUSED || error == EAGAIN || error == ENOTDIR) failed.error().code = WARM_E_UNAVAILABLE;
+    return failed;
+  }
+}
+
+base::Status send_hello(int socket, const std::optional<Resume>& resume, const base::Deadline& deadline) {
+  layout::Hello hello{};
+  hello.header = {.kind = static_cast<uint32_t>(layout::MessageKind::hello), .bytes = sizeof hello};
+  hello.protocol_version = layout::kProtocolVersion;
+  const auto fingerprints = layout::fingerprints();
+  std::copy(fingerprints.begin(), fingerprints.end(), hello.fingerprints);
+  struct stat pid_namespace{};
+  if (::stat("/proc/self/ns/pid", &pid_namespace) == 0) {  // without /proc it stays 0: a channel of its own
+    hello.namespace_device = pid_namespace.st_dev;
+    hello.namespace_inode = pid_namespace.st_ino;
+  }
+  int files[2] = {-1, -1};
+  if (resume) {
+    hello.resume_session = resume->session;
+    hello.resume_channel = resume->channel;
+    hello.resume_index = resume->session_index;
+    files[0] = resume->channel_file;
+    files[1] = resume->session_file;
+  }
+  return send_message(socket, &hello, sizeof hello, files, resume ? 2 : 0, deadline);
+}
+
+base::Status refusal(const layout::Refuse& refuse) {
+  const int32_t code = refuse.code < 0 && refuse.code >= WARM_E_STALE ? refuse.code : WARM_E_UNSUPPORTED;
+  return base::fail(code, "the daemon refuses: %s", refuse.text);
+}
+
+}  // namespace
+
+uint64_t Slices::next_ns(const base::Deadline& deadline) noexcept {
+  constexpr uint64_t kSlicesMs[] = {1, 5, 25, 50};
+  const uint64_t slice = kSlicesMs[step_] * base::kNsPerMs;
+  if (step_ + 1 < std::size(kSlicesMs)) ++step_;
+  return std::min(slice, deadline.left_ns());
+}
+
+base::Result<Received> receive(int socket, Message& ret_message) {
+  alignas(cmsghdr) char control[CMSG_SPACE(kFilesMax * sizeof(int))];
+  iovec part{.iov_base = ret_message.data, .iov_len = sizeof ret_message.data};
+  msghdr packet{};
+  packet.msg_iov = &part;
+  packet.msg_iovlen = 1;
+  packet.msg_control = control;
+  packet.msg_controllen = sizeof control;
+  ret_message.files.clear();
+  ret_message.files.reserve(kFilesMax);
+  ssize_t got = 0;
+  do {
+    got = ::recvmsg(socket, &packet, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) {
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return Received::nothing;
+    if (daemon_gone(errno)) return Received::closed;
+    return base::fail_errno(errno, "recvmsg from the daemon");
+  }
+  for (cmsghdr* at = CMSG_FIRSTHDR(&packet); at != nullptr; at = CMSG_NXTHDR(&packet, at)) {
+    if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (at->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(at) + i * sizeof(int), sizeof fd);
+      ret_message.files.emplace_back(fd);
+    }
+  }
+  if (got == 0) return Received::closed;
+  if ((packet.msg_flags & MSG_CTRUNC) != 0) {
+    return base::fail(WARM_E_SYSTEM, "descriptors of the daemon were lost: RLIMIT_NOFILE of this process is too small");
+  }
+  ret_message.bytes = static_cast<size_t>(got);
+  std::memset(ret_message.data + got, 0, sizeof ret_message.data - ret_message.bytes);
+  // A welcome of another version is told by its number, not by its length.
+  const auto verdict = layout::validate_message(std::span(ret_message.data, ret_message.bytes));
+  if ((packet.msg_flags & MSG_TRUNC) != 0 || verdict != layout::Verdict::good) {
+    if (verdict == layout::Verdict::unknown_version) {
+      return base::fail(WARM_E_VERSION, "the daemon speaks protocol %u, this library %u",
+                        ret_message.as<layout::Welcome>().protocol_version, layout::kProtocolVersion);
+    }
+    return base::fail(WARM_E_CORRUPT, "a packet of the daemon (%zd bytes) is %s", got, layout::verdict_text(verdict));
+  }
+  ret_message.kind = static_cast<layout::MessageKind>(ret_message.as<layout::MessageHeader>().kind);
+  return Received::message;
+}
+
+base::Status send_message(int socket, const void* bytes, size_t n, const int* files, size_t file_count,
+                          const base::Deadline& deadline) {
+  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))]{};
+  iovec part{.iov_base = const_cast<void*>(bytes), .iov_len = n};
+  msghdr packet{};
+  packet.msg_iov = &part;
+  packet.msg_iovlen = 1;
+  if (file_count > 0) {
+    packet.msg_control = control;
+    packet.msg_controllen = CMSG_SPACE(file_count * sizeof(int));
+    cmsghdr* header = CMSG_FIRSTHDR(&packet);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(file_count * sizeof(int));
+    std::memcpy(CMSG_DATA(header), files, file_count * sizeof(int));
+  }
+  for (;;) {
+    if (::sendmsg(socket, &packet, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return {};
+    if (errno == EINTR) continue;
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ETOOMANYREFS) {
+      if (deadline.passed()) return base::fail(WARM_E_UNAVAILABLE, "the daemon takes no messages");
+      wait_for(socket, POLLOUT, std::min(deadline.left_ns(), 50 * base::kNsPerMs));
+      continue;
+    }
+    if (daemon_gone(errno)) return base::fail(WARM_E_UNAVAILABLE, "the daemon is gone");
+    return base::fail_errno(errno, "sendmsg to the daemon");
+  }
+}
+
+void wait_readable(int socket, uint64_t ns) noexcept { wait_for(socket, POLLIN, ns); }
+
+bool peer_gone(int socket) noexcept {
+  char byte = 0;
+  const ssize_t got = ::recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return got == 0 || (got < 0 && daemon_gone(errno));
+}
+
+base::Result<std::string> find_socket(const char* option) {
+  if (option != nullptr) return absolute(option);
+  std::vector<std::string> candidates;
+  if (const char* named = ::secure_getenv("WARMTIER_SOCKET"); named != nullptr && *named != 0) candidates.emplace_back(named);
+  candidates.emplace_back(kSystemSocket);
+  if (const char* runtime = ::secure_getenv("XDG_RUNTIME_DIR"); runtime != nullptr && *runtime != 0) {
+    candidates.push_back(std::string(runtime) + "/warmtier.sock");
+  }
+  std::string tried;
+  for (const std::string& candidate : candidates) {
+    struct stat there{};
+    if (::stat(candidate.c_str(), &there) == 0) return absolute(candidate.c_str());
+    tried += (tried.empty() ? "" : ", ") + candidate;
+  }
+  return base::fail(WARM_E_UNAVAILABLE, "no daemon's socket is there; tried %s", tried.c_str());
+}
+
+base::Result<Greeting> greet(const std::string& path, const std::optional<Resume>& resume, const base::Deadline& deadline) {
+  auto socket = connect_to(path, deadline);
+  if (!socket) return base::pass(std::move(socket));
+  if (auto sent = send_hello(socket->get(), resume, deadline); !sent) {
+    // Refused and closed before it was read: the reason lies in our buffer.
+    if (sent.error().code != WARM_E_UNAVAILABLE) return base::pass(std::move(sent));
+  }
+  Message message;
+  for (;;) {
+    auto received = receive(socket->get(), message);
+    if (!received) return base::pass(std::move(received));
+    if (*received == Received::closed) {
+      return base::fail(WARM_E_UNAVAILABLE, "the daemon at %s went away during the handshake", path.c_str());
+    }
+    if (*received == Received::message) break;
+    if (deadline.passed()) return base::fail(WARM_E_UNAVAILABLE, "the daemon at %s does not answer", path.c_str());
+    wait_readable(socket->get(), deadline.left_ns());
+  }
+  if (message.kind == layout::MessageKind::refuse) return base::pass(refusal(message.as<layout::Refuse>()));
+  if (message.kind != layout::MessageKind::welcome || message.files.size() != layout::kWelcomeDescriptors) {
+    return base::fail(WARM_E_CORRUPT, "the daemon's first message is of kind %u with %zu descriptors",
+                      static_cast<uint32_t>(message.kind), message.files.size());
+  }
+  Greeting greeting;
+  greeting.socket = std::move(*socket);
+  greeting.welcome = message.as<layout::Welcome>();
+  base::Fd* const places[] = {&greeting.tier,    &greeting.index,   &greeting.feed,   &greeting.status,
+                              &greeting.results, &greeting.channel, &greeting.session};
+  static_assert(std::size(places) == layout::kWelcomeDescriptors);
+  for (size_t i = 0; i < std::size(places); ++i) *places[i] = std::move(message.files[i]);
+  return greeting;
+}
+
+}  // namespace warmtier::libclient

@@ -1,0 +1,73 @@
+// One session as this process has it: its memory, its channel, its results. It outlives daemons when they take it back; when
+// one does not, the next link takes over and this one stays for the views that still stand in it.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "base/error.hpp"
+#include "base/fd.hpp"
+#include "base/mapping.hpp"
+#include "layout/layout.hpp"
+#include "libclient/cells.hpp"
+#include "libclient/pins.hpp"
+
+namespace warmtier::libclient {
+
+class Link {
+ public:
+  struct Parts {
+    uint64_t session = 0;
+    uint64_t channel = 0;
+    uint32_t session_index = 0;
+    uint32_t lanes = 0;
+    base::Fd channel_file;
+    base::Fd session_file;
+    base::Fd results_file;
+  };
+  // Maps and checks; throws bad_alloc.
+  static base::Result<std::unique_ptr<Link>> make(Parts parts, const uint8_t (&store_id)[16]);
+
+  // Whether these are the files that are mapped here already.
+  [[nodiscard]] base::Result<bool> same_files(const Parts& parts) const;
+
+  [[nodiscard]] layout::SessionRegion& region() const noexcept { return *region_; }
+  [[nodiscard]] const layout::DoneLine& done(uint32_t lane) const noexcept { return done_[lane]; }
+  [[nodiscard]] layout::CommitLine& commits(uint32_t lane) const noexcept { return commits_[lane]; }
+  [[nodiscard]] layout::LaneLock& lock(uint32_t lane) const noexcept { return locks_[lane]; }
+  [[nodiscard]] std::byte* entry(uint32_t lane, uint64_t number) const noexcept {
+    return channel_ + layout::channel_entry_offset(lanes, lane, number);
+  }
+  // Whether the daemon says that this session is over.
+  [[nodiscard]] bool session_dead(uint64_t session_number) const noexcept;
+
+  const uint64_t id;  // of this link in this process; never repeats
+  const uint64_t session;
+  const uint64_t channel_number;
+  const uint32_t session_index;
+  const uint32_t lanes;
+  const base::Fd channel_file;  // handed back to the next daemon
+  const base::Fd session_file;
+  Link* older = nullptr;  // of the same client; set before the link is published
+
+ private:
+  Link(Parts&& parts, std::byte* channel, base::WriteMapping&& session_map, base::ReadMapping&& results);
+
+  base::InodeId results_inode_;
+  std::byte* channel_;  // stays mapped for ever: mutexes lie in it
+  base::WriteMapping session_map_;
+  base::ReadMapping results_;
+  layout::SessionRegion* region_;
+  const layout::DoneLine* done_;
+  const layout::SessionEntry* sessions_;
+  layout::CommitLine* commits_;
+  layout::LaneLock* locks_;
+
+ public:
+  PinCells pins;
+  ResultCells cells;
+};
+
+}  // namespace warmtier::libclient

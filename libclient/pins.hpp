@@ -1,0 +1,57 @@
+// Pin cells of one session, and beside each a private twin that says what else its view hangs on.
+//
+// Thread law: take and give_back lock a private mutex; a cell and its twin belong to the thread that took it, then to the view.
+//
+// Invariants
+//  1. A cell is in exactly one place: never used, in the pool, in one thread's magazine, or in one view.
+//  2. pins_high is above every cell that was ever handed out, before it was.
+//  3. A cell outside a view is 0: a view's release stores 0 first and gives the cell away afterwards.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "layout/layout.hpp"
+
+namespace warmtier::libclient {
+
+struct SegmentMap;
+
+// Private. `segment` is looked at by a thread that wants to unmap it; its low bit says that the view was counted then.
+struct alignas(32) ViewTwin {
+  std::atomic<uintptr_t> segment;
+  std::byte* owned;  // content that could not be mapped; malloc'ed
+  uint64_t serial;   // of the view that has the cell now; odd while a view has it
+};
+
+constexpr uintptr_t kViewCounted = 1;
+
+class PinCells {
+ public:
+  // Throws bad_alloc.
+  explicit PinCells(layout::SessionRegion& session);
+  ~PinCells();
+  PinCells(const PinCells&) = delete;
+  PinCells& operator=(const PinCells&) = delete;
+
+  // Up to `wanted` cells; 0: all are taken.
+  uint32_t take(uint32_t* ret_cells, uint32_t wanted) noexcept;
+  void give_back(const uint32_t* cells, uint32_t count) noexcept;
+  [[nodiscard]] ViewTwin& twin(uint32_t cell) noexcept { return twins_[cell]; }
+  // Cells that are neither unused nor in the pool.
+  [[nodiscard]] uint32_t handed_out() noexcept;
+  // Marks the views that stand in a segment that no new view can enter, and adds them to its views_left.
+  void count_views_of(SegmentMap& segment) noexcept;
+
+ private:
+  layout::SessionRegion& session_;
+  std::mutex mutex_;
+  ViewTwin* twins_;  // kViewsMax, from anonymous memory: pages exist when touched
+  std::vector<uint32_t> pool_;
+  uint32_t fresh_ = 0;  // cells from here on were never used
+};
+
+}  // namespace warmtier::libclient

@@ -1,0 +1,24 @@
+// Reading: no system call, no lock, no store to memory that another process writes, but for a new segment or a new daemon.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/error.hpp"
+#include "libclient/client.hpp"
+#include "warmtier/warmtier.h"
+
+namespace warmtier::libclient {
+
+enum class Presence { found, absent };
+
+base::Result<Presence> get(ClientState& state, const void* id, size_t id_bytes, warm_view& ret_view);
+base::Result<Presence> exists(ClientState& state, const void* id, size_t id_bytes);
+// WARM_E_INVALID for another client's view.
+base::Status release(ClientState& state, warm_view& view) noexcept;
+// WARM_VIEW_*; WARM_E_STALE for a view from before a fork, a recovery or a lost session.
+base::Result<uint32_t> check_view(ClientState& state, const warm_view& view);
+base::Status read_stats(ClientState& state, warm_stats& ret_stats);
+base::Status read_info(ClientState& state, warm_info& ret_info);
+
+}  // namespace warmtier::libclient
