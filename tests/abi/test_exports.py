@@ -14,7 +14,7 @@ with open(header) as file:
     declared = set(re.findall(r'\b(warm_\w+)\s*\(', re.sub(r'/\*.*?\*/', '', file.read(), flags=re.S)))
 with open(symbol_map) as file:
     text = re.sub(r'/\*.*?\*/|#.*', '', file.read(), flags=re.S)
-nodes = re.findall(r'(\w+)\s*\{(.*?)\}', text, flags=re.S)
+nodes = re.findall(r'([\w.]+)\s*\{(.*?)\}', text, flags=re.S)
 mapped = {name: node for node, body in nodes for name in re.findall(r'\b(warm_\w+)\s*;', body)}
 
 exported = {}
