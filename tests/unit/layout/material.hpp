@@ -219,4 +219,41 @@ inline warmtier::layout::RequestHeader valid_remove() {
   return r;
 }
 
+template <typename T>
+T message(warmtier::layout::MessageKind kind) {
+  T m{};
+  m.header = {.kind = static_cast<uint32_t>(kind), .bytes = sizeof m};
+  return m;
+}
+
+// One of each kind, in the order of their numbers.
+inline std::vector<std::vector<std::byte>> valid_messages() {
+  using namespace warmtier::layout;
+  std::vector<std::vector<std::byte>> all;
+  auto hello = message<Hello>(MessageKind::hello);
+  hello.protocol_version = kProtocolVersion;
+  all.push_back(bytes_of(hello));
+  auto welcome = message<Welcome>(MessageKind::welcome);
+  welcome.protocol_version = kProtocolVersion;
+  all.push_back(bytes_of(welcome));
+  auto refuse = message<Refuse>(MessageKind::refuse);
+  std::memcpy(refuse.text, "no", 3);
+  all.push_back(bytes_of(refuse));
+  auto segments = message<Segments>(MessageKind::segments);
+  segments.count = 200;
+  all.push_back(bytes_of(segments));
+  all.push_back(bytes_of(message<SegmentsWanted>(MessageKind::segments_wanted)));
+  auto index = message<IndexMessage>(MessageKind::index);
+  index.homes_log2 = 12;
+  all.push_back(bytes_of(index));
+  auto put = message<PutMessage>(MessageKind::put);
+  put.number = 1;
+  put.request = valid_put();
+  put.header.bytes = sizeof put + 100 * 4 + 5;
+  all.push_back(bytes_of(put));
+  all.back().resize(put.header.bytes);
+  all.push_back(bytes_of(message<Bye>(MessageKind::bye)));
+  return all;
+}
+
 }  // namespace warmtier::tests::layout

@@ -610,13 +610,6 @@ Test(validate_request, whatever_is_called_good_of_random_requests_stays_in_its_b
 
 namespace {
 
-template <typename T>
-T message(MessageKind kind) {
-  T m{};
-  m.header = {.kind = static_cast<uint32_t>(kind), .bytes = sizeof m};
-  return m;
-}
-
 bool sound_message(Bytes bytes) {
   if (bytes.size() < sizeof(MessageHeader)) return false;
   const auto h = value_of<MessageHeader>(bytes);
@@ -640,34 +633,6 @@ bool sound_message(Bytes bytes) {
     case MessageKind::bye: return bytes.size() == sizeof(MessageHeader);
   }
   return false;
-}
-
-std::vector<std::vector<std::byte>> valid_messages() {
-  std::vector<std::vector<std::byte>> all;
-  auto hello = message<Hello>(MessageKind::hello);
-  hello.protocol_version = kProtocolVersion;
-  all.push_back(bytes_of(hello));
-  auto welcome = message<Welcome>(MessageKind::welcome);
-  welcome.protocol_version = kProtocolVersion;
-  all.push_back(bytes_of(welcome));
-  auto refuse = message<Refuse>(MessageKind::refuse);
-  std::memcpy(refuse.text, "no", 3);
-  all.push_back(bytes_of(refuse));
-  auto segments = message<Segments>(MessageKind::segments);
-  segments.count = 200;
-  all.push_back(bytes_of(segments));
-  all.push_back(bytes_of(message<SegmentsWanted>(MessageKind::segments_wanted)));
-  auto index = message<IndexMessage>(MessageKind::index);
-  index.homes_log2 = 12;
-  all.push_back(bytes_of(index));
-  auto put = message<PutMessage>(MessageKind::put);
-  put.number = 1;
-  put.request = valid_put();
-  put.header.bytes = sizeof put + 100 * 4 + 5;
-  all.push_back(bytes_of(put));
-  all.back().resize(put.header.bytes);
-  all.push_back(bytes_of(message<Bye>(MessageKind::bye)));
-  return all;
 }
 
 }  // namespace
