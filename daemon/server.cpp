@@ -92,12 +92,9 @@ class StoreLoop {
       : store_(store), sessions_(sessions), mail_(mail), status_(store.status()), epoll_(epoll), spin_(spin_ns) {}
 
   Status prepare() {
-    for (int fd : {mail_.to_store.event_fd(), store_.event_fd()}) {
-      epoll_event event{};
-      event.events = EPOLLIN;
-      if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) return fail_errno(errno, "epoll_ctl");
-    }
-    return {};
+    // By edges: a ring without a message is never read. The store clears its own events before each sleep.
+    if (auto s = watch(mail_.to_store.event_fd(), EPOLLIN | EPOLLET); !s) return s;
+    return watch(store_.event_fd(), EPOLLIN);
   }
 
   // Until the intake thread says stop.
@@ -114,6 +111,13 @@ class StoreLoop {
   }
 
  private:
+  [[nodiscard]] Status watch(int fd, uint32_t events) const {
+    epoll_event event{};
+    event.events = events;
+    if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) return fail_errno(errno, "epoll_ctl");
+    return {};
+  }
+
   // True while the store wants to go on at once.
   bool step() {
     const bool more = store_.step();
@@ -332,6 +336,7 @@ Status run_server(const Config& config) {
   world.sessions_max = static_cast<uint32_t>(std::min<uint64_t>((descriptors - kDescriptorsKept) / kDescriptorsPerSession, UINT32_MAX));
   world.channels_directory = channels->get();
   world.published = &store.published();
+  world.status = &store.status();
 
   session::Mailboxes mail;
   if (auto s = mail.to_store.open(); !s) return s;

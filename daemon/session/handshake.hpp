@@ -34,6 +34,7 @@ struct World {
   uint32_t sessions_max = 0;
   int channels_directory = -1;
   store::Published* published = nullptr;
+  const layout::StatusPage* status = nullptr;
 };
 
 // Version, fingerprints. `hello` is a private copy that validate_message found good.

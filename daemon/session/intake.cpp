@@ -326,7 +326,10 @@ bool Intake::handle_packet(Connection& connection, Packet& packet) {
     handle_hello(connection, packet);
     return false;
   }
-  if (packet.bytes == 1 && packet.descriptors.empty()) return true;  // doorbell: the store thread heard it too
+  if (packet.bytes == 1 && packet.descriptors.empty()) {
+    pass_on_doorbell();
+    return true;
+  }
   const bool put = kind == layout::MessageKind::put;
   if (packet.descriptors.size() != (put ? 1U : 0U)) return misbehaved();
   if (layout::validate_message(message) != layout::Verdict::good) {
@@ -343,6 +346,13 @@ bool Intake::handle_packet(Connection& connection, Packet& packet) {
       return static_cast<bool>(connection.socket);
     default: socket_gone(connection); return false;
   }
+}
+
+// The store thread watches the sockets too, to wake without this thread's help. But its epoll looks again at what woke it, and
+// finds nothing when the byte was taken here in between: then it sleeps on, and must be told.
+void Intake::pass_on_doorbell() noexcept {
+  layout::fence_full();
+  if (layout::load_relaxed(world_.status->sleeping) != 0) mail_.to_store.ring();
 }
 
 // ---- greeting --------------------------------------------------------------------------------------------------------------

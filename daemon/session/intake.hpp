@@ -74,6 +74,7 @@ class Intake {
   void handle(Dropped message);
   void handle_socket(Connection& connection, uint32_t events);
   bool handle_packet(Connection& connection, Packet& packet);
+  void pass_on_doorbell() noexcept;
   void handle_hello(Connection& connection, Packet& packet);
   bool try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, Packet& packet);
   base::Status attach_new(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access);

@@ -1,7 +1,7 @@
 // Messages from one thread to another: a mutex, a vector and an eventfd, all of them private to this process. Nothing in it is
 // reachable by a client.
 //
-// Thread law: post() by any thread; pending(), take() and event_fd() by the one receiver. Lock: `mutex_`, a leaf.
+// Thread law: post() and ring() by any thread; pending(), take() and event_fd() by the one receiver. Lock: `mutex_`, a leaf.
 #pragma once
 
 #include <sys/eventfd.h>
@@ -34,6 +34,10 @@ class Mailbox {
       messages_.push_back(std::move(message));
       pending_.store(true, std::memory_order_release);
     }
+    ring();
+  }
+  // Wakes the receiver without a message.
+  void ring() noexcept {
     const uint64_t one = 1;
     // It can only fail when the counter is full: then it is readable already.
     if (::write(event_.get(), &one, sizeof one) < 0) return;

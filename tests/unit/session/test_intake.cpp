@@ -1,0 +1,699 @@
+// The intake thread against clients that speak the protocol by hand, well or badly; the store only takes notes.
+#include <criterion/criterion.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <atomic>
+#include <optional>
+#include <thread>
+
+#include "daemon/session/intake.hpp"
+#include "layout/describe.hpp"
+#include "tests/unit/session/fixture.hpp"
+
+using namespace warmtier;
+using namespace warmtier::daemon;
+using namespace warmtier::daemon::session;
+using namespace warmtier::daemon::session::test;
+
+namespace {
+
+constexpr int kPatienceMs = 10'000;
+
+base::Fd some_memfd(uint64_t bytes, int seals) {
+  base::Fd fd(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  cr_assert(::ftruncate(fd.get(), static_cast<off_t>(bytes)) == 0);
+  if (seals != 0) cr_assert(::fcntl(fd.get(), F_ADD_SEALS, seals) == 0);
+  return fd;
+}
+
+// Intake and store thread as in the daemon, without a store.
+class Door {
+ public:
+  explicit Door(uint32_t sessions_max = 100, AccessRules rules = {}) {
+    cr_assert(mail_.to_store.open().has_value());
+    cr_assert(mail_.to_intake.open().has_value());
+    for (int* fd : {&published_.index_fd, &published_.tier_fd, &published_.feed_fd, &published_.status_fd}) {
+      files_.push_back(some_memfd(4096, 0));
+      *fd = files_.back().get();
+    }
+    published_.generation = 17;
+    published_.homes_log2 = 12;
+    published_.segment_epoch = 3;
+    // One message of segments is not enough.
+    for (uint64_t number = 1; number <= layout::kSegmentsPerMessage + 5; ++number) {
+      files_.push_back(some_memfd(4096, 0));
+      published_.segments.push_back({.number = number, .fd = files_.back().get()});
+    }
+    world_.access = std::move(rules);
+    world_.own_uid = ::getuid();
+    world_.limits = kLimits;
+    world_.store = identity();
+    world_.capacity = 1000;
+    world_.own_segment_above_bytes = 1 << 19;
+    world_.lanes = layout::kLanesMin;
+    world_.sessions_max = sessions_max;
+    world_.channels_directory = directory.fd();
+    world_.published = &published_;
+    world_.status = &status;
+    status.sleeping = 1;
+    epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+    sessions_ = std::make_unique<Sessions>(executor, executor, mail_, status, kLimits, directory.fd(), base::Deadline::never());
+    const Stage stage = [](uint32_t, uint64_t bytes, const auto& read) -> base::Result<store::StagedContent> {
+      std::vector<std::byte> memory(bytes);
+      if (auto s = read(memory.data(), 0, bytes); !s) return base::pass(std::move(s));
+      return store::StagedContent();
+    };
+    intake = std::make_unique<Intake>(world_, mail_, stage, epoll_.get());
+    path_ = socket_directory.path() + "/sock";
+    auto listener = listen_at(path_, 0600);
+    cr_assert(listener.has_value());
+    cr_assert(intake->open(std::move(listener->fd)).has_value());
+  }
+  void start() {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    cr_assert(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, mail_.to_store.event_fd(), &event) == 0);
+    intake_thread_ = std::thread([this] { intake->run(); });
+    store_thread_ = std::thread([this] {
+      for (;;) {
+        epoll_event events[4];
+        (void)::epoll_wait(epoll_.get(), events, 4, -1);
+        if (sessions_->take_mail()) return;
+        while (sessions_->serve()) {
+        }
+        rounds.fetch_add(1);
+      }
+    });
+  }
+  ~Door() {
+    mail_.to_store.post(Stop{});
+    if (store_thread_.joinable()) store_thread_.join();
+    mail_.to_intake.post(Quit{});
+    if (intake_thread_.joinable()) intake_thread_.join();
+  }
+  void adopt() {
+    auto earlier = adopt_channels(directory.fd(), identity(), world_.access, ::getuid(), false);
+    for (AdoptedChannel& one : *earlier) {
+      auto adopted = intake->adopt(std::move(one));
+      sessions_->adopt(adopted->channel, adopted->orphans);
+    }
+  }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+  TemporaryDirectory directory;
+  TemporaryDirectory socket_directory;
+  NotingExecutor executor;
+  layout::StatusPage status{};
+  std::unique_ptr<Intake> intake;
+  std::atomic<uint64_t> rounds{0};
+
+ private:
+  World world_;
+  store::Published published_;
+  std::vector<base::Fd> files_;
+  Mailboxes mail_;
+  base::Fd epoll_;
+  std::unique_ptr<Sessions> sessions_;
+  std::string path_;
+  std::thread intake_thread_;
+  std::thread store_thread_;
+};
+
+struct Received {
+  std::vector<std::byte> bytes;
+  std::vector<base::Fd> descriptors;
+  template <typename Message>
+  [[nodiscard]] Message as() const {
+    Message message{};
+    std::memcpy(&message, bytes.data(), std::min(bytes.size(), sizeof message));
+    return message;
+  }
+  [[nodiscard]] layout::MessageKind kind() const { return static_cast<layout::MessageKind>(as<layout::MessageHeader>().kind); }
+};
+
+class RawClient {
+ public:
+  explicit RawClient(const std::string& path) {
+    socket_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strcpy(address.sun_path, path.c_str());
+    connected_ = ::connect(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  }
+  static layout::Hello hello() {
+    layout::Hello hello{};
+    hello.header = {.kind = static_cast<uint32_t>(layout::MessageKind::hello), .bytes = sizeof hello};
+    hello.protocol_version = layout::kProtocolVersion;
+    const auto own = layout::fingerprints();
+    std::copy(own.begin(), own.end(), hello.fingerprints);
+    hello.namespace_device = 4;
+    hello.namespace_inode = 5;
+    return hello;
+  }
+  template <typename Message>
+  void send(const Message& message, const std::vector<int>& with = {}, const std::string& tail = {}) const {
+    std::vector<std::byte> bytes(sizeof message + tail.size());
+    std::memcpy(bytes.data(), &message, sizeof message);
+    std::memcpy(bytes.data() + sizeof message, tail.data(), tail.size());
+    std::vector<base::Fd> owned;
+    for (int fd : with) owned.emplace_back(::dup(fd));
+    cr_assert(send_packet(socket_.get(), bytes, owned) == Sent::sent);
+  }
+  // nullopt: the daemon closed.
+  std::optional<Received> receive() const {
+    pollfd look{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+    cr_assert(::poll(&look, 1, kPatienceMs) == 1, "nothing came");
+    Received received;
+    received.bytes.resize(64 * 1024);
+    iovec part{.iov_base = received.bytes.data(), .iov_len = received.bytes.size()};
+    alignas(cmsghdr) std::byte control[CMSG_SPACE(253 * sizeof(int))];
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+    if (got <= 0) return std::nullopt;
+    received.bytes.resize(static_cast<size_t>(got));
+    for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
+      const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+      for (size_t i = 0; i < count; ++i) {
+        int fd = -1;
+        std::memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+        received.descriptors.emplace_back(fd);
+      }
+    }
+    return received;
+  }
+  // Greets and takes what follows; empty when refused.
+  std::optional<layout::Welcome> attach() {
+    send(hello());
+    return take_welcome();
+  }
+  std::optional<layout::Welcome> take_welcome() {
+    auto received = receive();
+    if (!received || received->kind() != layout::MessageKind::welcome) return std::nullopt;
+    welcome = received->as<layout::Welcome>();
+    descriptors = std::move(received->descriptors);
+    cr_assert_eq(descriptors.size(), layout::kWelcomeDescriptors);
+    region = std::move(*base::WriteMapping::map(descriptors[6].get(), sizeof(layout::SessionRegion)));
+    results = std::move(*base::ReadMapping::map(descriptors[4].get(), layout::results_bytes(welcome.lanes)));
+    lanes = std::make_unique<LaneWriter>(descriptors[5].get(), welcome.lanes);
+    return welcome;
+  }
+  void take_segments() const {
+    for (;;) {
+      auto received = receive();
+      cr_assert(received.has_value());
+      cr_assert(received->kind() == layout::MessageKind::segments);
+      if (received->as<layout::Segments>().last != 0) return;
+    }
+  }
+  [[nodiscard]] const layout::SessionEntry& entry() const {
+    return reinterpret_cast<const layout::SessionEntry*>(results.data() + layout::results_sessions_offset(welcome.lanes))[welcome.session_index];
+  }
+  [[nodiscard]] const layout::ResultCell& cell(uint32_t number) const {
+    return reinterpret_cast<const layout::ResultCell*>(results.data() + layout::results_cells_offset(welcome.lanes))
+        [uint64_t{welcome.session_index} * layout::kCellsPerSession + number];
+  }
+  [[nodiscard]] layout::RequestHeader request(uint32_t cell_number, uint64_t ticket, const std::string& id, uint64_t content_bytes) const {
+    Session session;
+    session.number = welcome.session;
+    session.index = welcome.session_index;
+    layout::RequestHeader header = LaneWriter::put(session, cell_number, ticket, id, "");
+    header.content_bytes = content_bytes;
+    return header;
+  }
+  void send_large(uint64_t number, const layout::RequestHeader& header, const std::string& id, const std::vector<int>& content) const {
+    layout::PutMessage message{};
+    message.number = number;
+    message.request = header;
+    const std::string tail = std::string(kDimensions * sizeof(float), '\0') + id;
+    message.header = {.kind = static_cast<uint32_t>(layout::MessageKind::put), .bytes = static_cast<uint32_t>(sizeof message + tail.size())};
+    send(message, content, tail);
+  }
+  void ring() const { cr_assert(::send(socket_.get(), "D", 1, 0) == 1); }
+  void close() { socket_.reset(); }
+  [[nodiscard]] int fd() const { return socket_.get(); }
+  [[nodiscard]] bool connected() const { return connected_; }
+
+  layout::Welcome welcome{};
+  std::vector<base::Fd> descriptors;
+  base::WriteMapping region;
+  base::ReadMapping results;
+  std::unique_ptr<LaneWriter> lanes;
+
+ private:
+  base::Fd socket_;
+  bool connected_ = false;
+};
+
+// Waits for a word that another thread stores; no event tells of it, so a deadline ends it.
+template <typename Condition>
+bool comes(Condition condition) {
+  const auto deadline = base::Deadline::after_ns(uint64_t{kPatienceMs} * base::kNsPerMs);
+  while (!condition()) {
+    if (deadline.passed()) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+uint64_t state_of(const RawClient& client) { return layout::load_acquire(client.entry().state); }
+constexpr auto kLive = static_cast<uint64_t>(layout::SessionState::live);
+constexpr auto kDead = static_cast<uint64_t>(layout::SessionState::dead);
+
+}  // namespace
+
+Test(intake, welcome_hands_out_everything_and_all_segments) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  cr_assert_eq(client.welcome.generation, 17);
+  cr_assert_eq(client.welcome.resumed, 0);
+  cr_assert_eq(client.welcome.dimensions, kDimensions);
+  cr_assert_eq(client.welcome.access, static_cast<uint32_t>(layout::Access::admin));
+  cr_assert_eq(state_of(client), kLive);
+  cr_assert_eq(client.entry().number, client.welcome.session);
+  for (size_t i = 0; i < 5; ++i) {
+    cr_assert_eq(::fcntl(client.descriptors[i].get(), F_GETFL) & O_ACCMODE, O_RDONLY, "descriptor %zu can be written", i);
+  }
+  auto first = client.receive();
+  cr_assert_eq(first->descriptors.size(), layout::kSegmentsPerMessage);
+  cr_assert_eq(first->as<layout::Segments>().last, 0);
+  auto second = client.receive();
+  cr_assert_eq(second->descriptors.size(), 5);
+  cr_assert_eq(second->as<layout::Segments>().last, 1);
+  cr_assert_eq(second->as<layout::Segments>().epoch, 3);
+  cr_assert_eq(second->as<layout::Segments>().numbers[4], layout::kSegmentsPerMessage + 5);
+
+  layout::SegmentsWanted wanted{{.kind = static_cast<uint32_t>(layout::MessageKind::segments_wanted), .bytes = sizeof wanted}};
+  client.send(wanted);
+  client.take_segments();
+}
+
+Test(intake, requests_are_served_through_the_lanes_when_the_bell_rings) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  client.lanes->publish(5, kFirst, client.request(0, kFirst, "id", 0), "id", "");
+  client.ring();
+  cr_assert(comes([&] { return layout::load_acquire(client.cell(0).number) == kFirst; }));
+  cr_assert_eq(client.cell(0).status, WARM_OK);
+}
+
+Test(intake, processes_of_one_user_and_namespace_share_a_channel) {
+  Door door;
+  door.start();
+  RawClient a(door.path());
+  RawClient b(door.path());
+  RawClient c(door.path());
+  cr_assert(a.attach().has_value());
+  cr_assert(b.attach().has_value());
+  layout::Hello other = RawClient::hello();
+  other.namespace_inode = 99;
+  c.send(other);
+  cr_assert(c.take_welcome().has_value());
+  cr_assert_eq(a.welcome.channel, b.welcome.channel);
+  cr_assert_neq(a.welcome.session_index, b.welcome.session_index);
+  cr_assert_neq(a.welcome.channel, c.welcome.channel);
+}
+
+Test(intake, private_channels_are_not_shared_and_go_with_their_session) {
+  AccessRules rules;
+  rules.private_channel = true;
+  Door door(100, rules);
+  door.start();
+  RawClient a(door.path());
+  RawClient b(door.path());
+  cr_assert(a.attach().has_value());
+  cr_assert(b.attach().has_value());
+  cr_assert_neq(a.welcome.channel, b.welcome.channel);
+  a.take_segments();
+  a.send(layout::Bye{{.kind = static_cast<uint32_t>(layout::MessageKind::bye), .bytes = sizeof(layout::Bye)}});
+  cr_assert(comes([&] { return !std::filesystem::exists(door.directory.path() + "/" + results_name(a.welcome.channel)); }));
+  cr_assert_eq(door.directory.entries(), 1);
+}
+
+Test(intake, channel_with_half_its_lanes_fenced_gets_no_new_sessions) {
+  Door door;
+  door.start();
+  RawClient a(door.path());
+  cr_assert(a.attach().has_value());
+  for (uint32_t lane = 0; lane < a.welcome.lanes / 2; ++lane) a.lanes->lock(lane).fenced = 1;
+  RawClient b(door.path());
+  cr_assert(b.attach().has_value());
+  cr_assert_neq(a.welcome.channel, b.welcome.channel);
+  // The old one is served on.
+  a.lanes->publish(0, kFirst, a.request(0, kFirst, "id", 0), "id", "");
+  a.ring();
+  cr_assert(comes([&] { return layout::load_acquire(a.cell(0).number) == kFirst; }));
+}
+
+Test(intake, wrong_version_and_layout_are_refused_with_both_numbers) {
+  Door door;
+  door.start();
+  {
+    RawClient client(door.path());
+    auto hello = RawClient::hello();
+    hello.protocol_version = 9;
+    client.send(hello);
+    const auto refuse = client.receive()->as<layout::Refuse>();
+    cr_assert_eq(refuse.code, WARM_E_VERSION);
+    cr_assert_str_eq(refuse.text, "the library speaks protocol 9, this daemon 1");
+    cr_assert(!client.receive().has_value(), "and closed");
+  }
+  RawClient client(door.path());
+  auto hello = RawClient::hello();
+  hello.fingerprints[2] ^= 1;
+  client.send(hello);
+  const auto refuse = client.receive()->as<layout::Refuse>();
+  cr_assert_eq(refuse.code, WARM_E_VERSION);
+  cr_assert(std::strstr(refuse.text, "index") != nullptr, "%s", refuse.text);
+}
+
+Test(intake, user_without_access_is_refused) {
+  AccessRules rules;
+  rules.users = {{::getuid(), layout::Access::none}};
+  Door door(100, rules);
+  door.start();
+  RawClient client(door.path());
+  client.send(RawClient::hello());
+  cr_assert_eq(client.receive()->as<layout::Refuse>().code, WARM_E_ACCESS);
+}
+
+Test(intake, sessions_beyond_the_limit_are_refused_with_it) {
+  Door door(2);
+  door.start();
+  RawClient a(door.path());
+  RawClient b(door.path());
+  cr_assert(a.attach().has_value());
+  cr_assert(b.attach().has_value());
+  RawClient c(door.path());
+  const auto refuse = c.receive()->as<layout::Refuse>();
+  cr_assert_eq(refuse.code, WARM_E_LIMIT);
+  cr_assert(std::strstr(refuse.text, "2 sessions") != nullptr);
+  // One goes, one may come.
+  a.take_segments();
+  a.send(layout::Bye{{.kind = static_cast<uint32_t>(layout::MessageKind::bye), .bytes = sizeof(layout::Bye)}});
+  cr_assert(comes([&] { return state_of(a) == kDead; }));
+  cr_assert(comes([&] {
+    RawClient d(door.path());
+    return d.attach().has_value();
+  }));
+}
+
+Test(intake, end_of_file_does_not_end_a_session) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  auto* region = reinterpret_cast<layout::SessionRegion*>(client.region.data());
+  region->header.pins_high = 1;
+  region->pins[0] = 3;
+  client.close();
+  // Another one's attach is handled after it.
+  RawClient other(door.path());
+  cr_assert(other.attach().has_value());
+  cr_assert_eq(state_of(client), kLive);
+  cr_assert_eq(layout::load_acquire(door.status.pins_voided), 0);
+  // Its requests are still carried out.
+  client.lanes->publish(5, kFirst, client.request(0, kFirst, "id", 0), "id", "");
+  other.ring();
+  cr_assert(comes([&] { return layout::load_acquire(client.cell(0).number) == kFirst; }));
+}
+
+Test(intake, death_of_the_process_ends_its_session_also_when_another_holds_its_socket) {
+  Door door;
+  door.start();
+  int pipe_fds[2];
+  cr_assert(::pipe(pipe_fds) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    RawClient client(door.path());
+    if (!client.attach().has_value()) ::_exit(1);
+    auto* region = reinterpret_cast<layout::SessionRegion*>(client.region.data());
+    region->header.pins_high = 2;
+    region->pins[1] = 3;
+    const pid_t grandchild = ::fork();
+    if (grandchild == 0) {
+      char byte = 0;
+      ::close(pipe_fds[1]);
+      (void)!::read(pipe_fds[0], &byte, 1);  // lives, with the socket, until the test is over
+      ::_exit(0);
+    }
+    ::kill(::getpid(), SIGKILL);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  cr_assert(WIFSIGNALED(status));
+  cr_assert(comes([&] { return layout::load_acquire(door.status.sessions_ended) == 1; }));
+  cr_assert_eq(layout::load_acquire(door.status.pins_voided), 1);
+  cr_assert_eq(layout::load_acquire(door.status.sessions), 0);
+  ::close(pipe_fds[0]);
+  ::close(pipe_fds[1]);
+}
+
+Test(intake, session_of_this_daemon_is_resumed_on_a_new_socket) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  client.lanes->publish(0, kFirst, client.request(0, kFirst, "id", 0), "id", "");
+  client.ring();
+  cr_assert(comes([&] { return layout::load_acquire(client.cell(0).number) == kFirst; }));
+  client.close();
+  RawClient again(door.path());
+  auto hello = RawClient::hello();
+  hello.resume_session = client.welcome.session;
+  hello.resume_channel = client.welcome.channel;
+  hello.resume_index = client.welcome.session_index;
+  again.send(hello, {client.descriptors[5].get(), client.descriptors[6].get()});
+  cr_assert(again.take_welcome().has_value());
+  cr_assert_eq(again.welcome.resumed, 1);
+  cr_assert_eq(again.welcome.session, client.welcome.session);
+  again.take_segments();
+  again.lanes->publish(0, kFirst + 1, again.request(0, kFirst + 1, "id", 0), "id", "");
+  again.ring();
+  cr_assert(comes([&] { return layout::load_acquire(client.cell(0).number) == kFirst + 1; }));
+}
+
+Test(intake, hand_back_of_other_memory_entry_or_namespace_gets_a_fresh_session) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  for (int which = 0; which < 5; ++which) {
+    auto hello = RawClient::hello();
+    hello.resume_session = client.welcome.session + (which == 0 ? 100 : 0);
+    hello.resume_channel = client.welcome.channel + (which == 1 ? 1 : 0);
+    hello.resume_index = client.welcome.session_index + (which == 2 ? 1 : 0);
+    hello.namespace_inode += which == 3 ? 1 : 0;
+    base::Fd forged = some_memfd(sizeof(layout::SessionRegion), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    RawClient again(door.path());
+    again.send(hello, {client.descriptors[5].get(), which == 4 ? forged.get() : client.descriptors[6].get()});
+    cr_assert(again.take_welcome().has_value(), "case %d", which);
+    cr_assert_eq(again.welcome.resumed, 0, "case %d", which);
+    cr_assert_neq(again.welcome.session, client.welcome.session);
+  }
+  cr_assert_eq(state_of(client), kLive);
+}
+
+Test(intake, orphan_of_an_earlier_daemon_is_adopted_with_its_lanes_and_pins) {
+  std::optional<RawClient> client;
+  std::unique_ptr<Door> first = std::make_unique<Door>();
+  first->start();
+  client.emplace(first->path());
+  cr_assert(client->attach().has_value());
+  client->lanes->publish(3, kFirst, client->request(0, kFirst, "first", 0), "first", "");
+  client->ring();
+  cr_assert(comes([&] { return layout::load_acquire(client->cell(0).number) == kFirst; }));
+  reinterpret_cast<layout::SessionRegion*>(client->region.data())->header.pins_high = 1;
+  reinterpret_cast<layout::SessionRegion*>(client->region.data())->pins[0] = 5;
+
+  Door second;
+  const std::string name = results_name(client->welcome.channel);
+  std::filesystem::copy_file(first->directory.path() + "/" + name, second.directory.path() + "/" + name);
+  second.adopt();
+  cr_assert_eq(second.status.orphans, 1);
+  second.start();
+  client->lanes->publish(3, kFirst + 1, client->request(0, kFirst + 1, "second", 0), "second", "");
+  RawClient again(second.path());
+  auto hello = RawClient::hello();
+  hello.resume_session = client->welcome.session;
+  hello.resume_channel = client->welcome.channel;
+  hello.resume_index = client->welcome.session_index;
+  again.send(hello, {client->descriptors[5].get(), client->descriptors[6].get()});
+  cr_assert(again.take_welcome().has_value());
+  cr_assert_eq(again.welcome.resumed, 1);
+  cr_assert_eq(layout::load_acquire(second.status.orphans), 0);
+  cr_assert(comes([&] { return layout::load_acquire(again.cell(0).number) == kFirst + 1; }), "the request in flight is answered");
+  again.take_segments();
+  // A second process of the user joins the adopted channel.
+  RawClient other(second.path());
+  cr_assert(other.attach().has_value());
+  cr_assert_eq(other.welcome.channel, client->welcome.channel);
+}
+
+Test(intake, larger_index_reaches_every_session) {
+  Door door;
+  door.start();
+  RawClient a(door.path());
+  RawClient b(door.path());
+  cr_assert(a.attach().has_value());
+  cr_assert(b.attach().has_value());
+  a.take_segments();
+  b.take_segments();
+  base::Fd table = some_memfd(8192, 0);
+  door.intake->publish_index(table.get(), 13, 18);
+  for (RawClient* client : {&a, &b}) {
+    auto received = client->receive();
+    cr_assert(received->kind() == layout::MessageKind::index);
+    cr_assert_eq(received->as<layout::IndexMessage>().generation, 18);
+    cr_assert_eq(received->as<layout::IndexMessage>().homes_log2, 13);
+    cr_assert_eq(received->descriptors.size(), 1);
+    cr_assert(*base::inode_of(received->descriptors[0].get()) == *base::inode_of(table.get()));
+  }
+}
+
+Test(intake, session_that_does_not_take_its_mail_loses_its_socket_only) {
+  Door door;
+  door.start();
+  RawClient deaf(door.path());
+  RawClient other(door.path());
+  cr_assert(deaf.attach().has_value());
+  cr_assert(other.attach().has_value());
+  other.take_segments();
+  base::Fd table = some_memfd(8192, 0);
+  bool ended = false;
+  for (uint64_t i = 0; i < 100'000 && !ended; ++i) {
+    door.intake->publish_index(table.get(), 13, 18 + i);
+    cr_assert(other.receive().has_value(), "the one that listens hears everything");
+    pollfd look{.fd = deaf.fd(), .events = POLLRDHUP, .revents = 0};
+    ended = ::poll(&look, 1, 0) == 1 && (look.revents & POLLRDHUP) != 0;
+  }
+  cr_assert(ended);
+  cr_assert_eq(state_of(deaf), kLive);
+}
+
+Test(intake, large_content_is_read_and_carried_out_once) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  const std::string content(100'000, 'c');
+  base::Fd memfd = some_memfd(0, 0);
+  cr_assert(::write(memfd.get(), content.data(), content.size()) == static_cast<ssize_t>(content.size()));
+  cr_assert(::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0);
+  client.send_large(1, client.request(0, kFirst, "large", content.size()), "large", {memfd.get()});
+  cr_assert(comes([&] { return layout::load_acquire(client.cell(0).number) == kFirst; }));
+  cr_assert_eq(client.cell(0).status, WARM_OK);
+  cr_assert(door.executor.executed.back().content == content);
+  cr_assert(door.executor.executed.back().id == "large");
+  cr_assert(comes([&] { return layout::load_acquire(client.entry().socket_done) == 1; }));
+  // Sent again, as after a re-attach; and the next one behind it.
+  client.send_large(1, client.request(0, kFirst, "large", content.size()), "large", {memfd.get()});
+  client.send_large(2, client.request(1, kFirst, "next", content.size()), "next", {memfd.get()});
+  cr_assert(comes([&] { return layout::load_acquire(client.cell(1).number) == kFirst; }));
+  cr_assert_eq(door.executor.executed.size(), 2);
+}
+
+Test(intake, content_that_could_change_or_lies_about_its_length_is_refused) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  constexpr int kAll = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+  constexpr uint64_t kBytes = 70'000;
+  base::Fd file(::open(door.socket_directory.path().c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  const std::vector<base::Fd> bad = [&] {
+    std::vector<base::Fd> all;
+    all.push_back(some_memfd(kBytes, F_SEAL_SHRINK | F_SEAL_GROW));
+    all.push_back(some_memfd(kBytes, F_SEAL_WRITE | F_SEAL_GROW));
+    all.push_back(some_memfd(kBytes, F_SEAL_WRITE | F_SEAL_SHRINK));
+    all.push_back(some_memfd(kBytes - 1, kAll));
+    all.push_back(some_memfd(kBytes + 1, kAll));
+    all.push_back(std::move(file));
+    return all;
+  }();
+  uint64_t number = 0;
+  for (const base::Fd& one : bad) {
+    ++number;
+    client.send_large(number, client.request(0, kFirst + number - 1, "x", kBytes), "x", {one.get()});
+    cr_assert(comes([&] { return layout::load_acquire(client.cell(0).number) == kFirst + number - 1; }));
+    cr_assert_eq(client.cell(0).status, WARM_E_INVALID, "case %lu", number);
+  }
+  cr_assert(door.executor.executed.empty());
+  // One more, a good one: the session was not harmed.
+  base::Fd good = some_memfd(kBytes, kAll);
+  client.send_large(number + 1, client.request(0, kFirst + number, "x", kBytes), "x", {good.get()});
+  cr_assert(comes([&] { return layout::load_acquire(client.cell(0).number) == kFirst + number; }));
+  cr_assert_eq(client.cell(0).status, WARM_OK);
+}
+
+Test(intake, descriptors_that_nobody_asked_for_end_the_session) {
+  for (int which = 0; which < 3; ++which) {
+    Door door;
+    door.start();
+    RawClient client(door.path());
+    cr_assert(client.attach().has_value());
+    base::Fd any = some_memfd(10, 0);
+    if (which == 0) client.send('D', {any.get()});
+    if (which == 1) client.send_large(1, client.request(0, kFirst, "x", 10), "x", {any.get(), any.get()});
+    if (which == 2) client.send_large(1, client.request(0, kFirst, "x", 10), "x", std::vector<int>(20, any.get()));
+    cr_assert(comes([&] { return state_of(client) == kDead; }), "case %d", which);
+    cr_assert(door.executor.executed.empty());
+  }
+}
+
+Test(intake, nonsense_closes_the_socket_and_hurts_nobody_else) {
+  Door door;
+  door.start();
+  RawClient good(door.path());
+  cr_assert(good.attach().has_value());
+  for (uint32_t kind = 0; kind < 12; ++kind) {
+    RawClient bad(door.path());
+    struct {
+      layout::MessageHeader header;
+      uint64_t rest[3];
+    } message{.header = {.kind = kind, .bytes = 32}, .rest = {~0ULL, ~0ULL, ~0ULL}};
+    bad.send(message);  // instead of a hello
+    auto answer = bad.receive();
+    cr_assert(!answer || answer->kind() == layout::MessageKind::refuse);
+  }
+  RawClient bad(door.path());
+  cr_assert(bad.attach().has_value());
+  bad.take_segments();
+  layout::Bye wrong{{.kind = 77, .bytes = sizeof wrong}};
+  bad.send(wrong);
+  cr_assert(!bad.receive().has_value());
+  good.lanes->publish(5, kFirst, good.request(0, kFirst, "id", 0), "id", "");
+  good.ring();
+  cr_assert(comes([&] { return layout::load_acquire(good.cell(0).number) == kFirst; }));
+}
+
+Test(intake, listener_replaces_a_stale_socket_and_leaves_a_live_one_and_other_files_alone) {
+  TemporaryDirectory directory;
+  const std::string path = directory.path() + "/sock";
+  {
+    auto first = listen_at(path, 0600);
+    cr_assert(first.has_value());
+    auto second = listen_at(path, 0600);
+    cr_assert(!second.has_value());
+    cr_assert_eq(second.error().code, WARM_E_BUSY);
+  }
+  cr_assert(listen_at(path, 0666).has_value(), "its listener is gone");
+  const std::string file = directory.path() + "/file";
+  base::Fd made(::open(file.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  cr_assert_eq(listen_at(file, 0600).error().code, WARM_E_EXISTS);
+  cr_assert_eq(listen_at(directory.path() + "/" + std::string(120, 'x'), 0600).error().code, WARM_E_LIMIT);
+}

@@ -1,0 +1,121 @@
+// What a new daemon makes of channels/.
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <fstream>
+
+#include "daemon/session/restart.hpp"
+#include "tests/unit/session/fixture.hpp"
+
+using namespace warmtier;
+using namespace warmtier::daemon;
+using namespace warmtier::daemon::session;
+using namespace warmtier::daemon::session::test;
+
+namespace {
+
+ProcessIdentity identity_of_this_process() {
+  int fds[2];
+  cr_assert(::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds) == 0);
+  auto peer = peer_of(fds[0]);
+  ::close(fds[0]);
+  ::close(fds[1]);
+  return peer->process;
+}
+
+void write_entry(Workplace& s, uint32_t index, const ProcessIdentity& process) {
+  auto& entry = s.channel->results().entry(index);
+  entry.pid = process.pid;
+  entry.start_time = process.start_time;
+  entry.pidfs_inode = process.pidfs_inode;
+}
+
+base::Result<std::vector<AdoptedChannel>> adopt(const Workplace& s, const StoreIdentity& store = identity(), bool is_void = false) {
+  return adopt_channels(s.directory.fd(), store, AccessRules(), ::getuid(), is_void);
+}
+
+}  // namespace
+
+Test(restart, living_process_is_an_orphan_and_a_dead_one_is_dead) {
+  Workplace s;
+  s.add_session(1);
+  write_entry(s, 0, identity_of_this_process());
+  write_entry(s, 1, {.pid = 0x3FFFFFFF, .start_time = 5, .pidfs_inode = 0});
+  auto adopted = adopt(s);
+  cr_assert(adopted.has_value());
+  cr_assert_eq(adopted->size(), 1);
+  cr_assert_eq((*adopted)[0].orphans.size(), 1);
+  const Orphan& orphan = (*adopted)[0].orphans[0];
+  cr_assert_eq(orphan.session->number, s.session(0).number);
+  cr_assert(orphan.session->access == layout::Access::admin);
+  cr_assert(static_cast<bool>(orphan.pidfd));
+  cr_assert_eq(s.channel->results().entry(1).state, static_cast<uint32_t>(layout::SessionState::dead));
+}
+
+Test(restart, process_that_cannot_be_seen_counts_as_alive) {
+  Workplace s;
+  write_entry(s, 0, {.pid = 0, .start_time = 0, .pidfs_inode = 12345});
+  auto adopted = adopt(s);
+  cr_assert_eq(adopted->size(), 1);
+  cr_assert_eq((*adopted)[0].orphans.size(), 1);
+  cr_assert(!(*adopted)[0].orphans[0].pidfd);
+}
+
+Test(restart, files_without_a_living_session_are_unlinked) {
+  Workplace s;
+  write_entry(s, 0, {.pid = 0x3FFFFFFF, .start_time = 5, .pidfs_inode = 0});
+  auto adopted = adopt(s);
+  cr_assert(adopted.has_value());
+  cr_assert(adopted->empty());
+  cr_assert_eq(s.directory.entries(), 0);
+}
+
+Test(restart, files_of_another_boot_another_store_or_damaged_are_unlinked) {
+  for (int which = 0; which < 4; ++which) {
+    Workplace s;
+    write_entry(s, 0, identity_of_this_process());
+    StoreIdentity store = identity();
+    if (which == 0) store.boot_id[0] ^= 1;
+    if (which == 1) store.store_id[0] ^= 1;
+    if (which == 2) s.channel->results().header().lanes = 3;
+    if (which == 3) s.channel->results().header().magic = 0;
+    auto adopted = adopt(s, store);
+    cr_assert(adopted.has_value());
+    cr_assert(adopted->empty(), "case %d", which);
+    cr_assert_eq(s.directory.entries(), 0, "case %d", which);
+  }
+}
+
+Test(restart, after_a_void_run_no_channel_is_adopted) {
+  Workplace s;
+  write_entry(s, 0, identity_of_this_process());
+  auto adopted = adopt(s, identity(), true);
+  cr_assert(adopted->empty());
+  cr_assert_eq(s.directory.entries(), 0);
+}
+
+Test(restart, what_is_not_ours_is_left_alone_and_what_was_not_published_is_removed) {
+  Workplace s;
+  write_entry(s, 0, identity_of_this_process());
+  std::ofstream(s.directory.path() + "/notes.txt") << "x";
+  std::ofstream(s.directory.path() + "/007.state") << "x";
+  std::ofstream(s.directory.path() + "/new-5") << "x";
+  auto adopted = adopt(s);
+  cr_assert_eq(adopted->size(), 1);
+  cr_assert(std::filesystem::exists(s.directory.path() + "/notes.txt"));
+  cr_assert(std::filesystem::exists(s.directory.path() + "/007.state"));
+  cr_assert(!std::filesystem::exists(s.directory.path() + "/new-5"));
+}
+
+Test(restart, lanes_are_only_taken_from_the_memory_that_was_handed_out) {
+  Workplace s;
+  write_entry(s, 0, identity_of_this_process());
+  auto adopted = adopt(s);
+  Channel& channel = *(*adopted)[0].channel;
+  auto other = base::make_memfd("other", layout::channel_bytes(channel.lanes()));
+  cr_assert(!channel.check_lanes(other->get()).has_value());
+  cr_assert(!channel.check_lanes(s.directory.fd()).has_value());
+  cr_assert(channel.check_lanes(s.channel->lanes_fd()).has_value());
+}

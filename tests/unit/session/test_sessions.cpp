@@ -1,0 +1,223 @@
+// Sessions begin and end; pins of all of them.
+#include <criterion/criterion.h>
+
+#include <algorithm>
+
+#include "tests/unit/session/fixture.hpp"
+
+using namespace warmtier;
+using namespace warmtier::daemon;
+using namespace warmtier::daemon::session;
+using namespace warmtier::daemon::session::test;
+
+namespace {
+
+struct House {
+  TemporaryDirectory directory;
+  NotingExecutor executor;
+  layout::StatusPage status{};
+  Mailboxes mail;
+  std::unique_ptr<Channel> channel;
+  std::unique_ptr<Sessions> sessions;
+  std::unique_ptr<LaneWriter> lanes;
+
+  House() {
+    cr_assert(mail.to_store.open().has_value());
+    cr_assert(mail.to_intake.open().has_value());
+    channel = std::move(*Channel::create(directory.fd(), identity(), {.uid = ::getuid(), .namespace_device = 1, .namespace_inode = 2},
+                                         layout::kLanesMin));
+    lanes = std::make_unique<LaneWriter>(channel->lanes_fd(), channel->lanes());
+    sessions = std::make_unique<Sessions>(executor, executor, mail, status, kLimits, directory.fd(), base::Deadline::never());
+  }
+  std::shared_ptr<Session> attach(uint32_t index) {
+    auto session = std::make_shared<Session>();
+    session->channel = channel.get();
+    session->index = index;
+    session->access = layout::Access::write;
+    session->process = {.pid = 77, .start_time = 5, .pidfs_inode = 6};
+    auto memfd = base::make_memfd("test-session", sizeof(layout::SessionRegion));
+    session->memfd = *base::inode_of(memfd->get());
+    session->region = std::move(*base::WriteMapping::map(memfd->get(), sizeof(layout::SessionRegion)));
+    cr_assert(channel->prepare_session(index).has_value());
+    mail.to_store.post(Attach{.session = session});
+    sessions->take_mail();
+    return session;
+  }
+  size_t replies(size_t which) {
+    size_t count = 0;
+    for (const ToIntake& message : mail.to_intake.take()) count += message.index() == which ? 1 : 0;
+    return count;
+  }
+};
+
+constexpr size_t kEndedReply = 1;
+
+}  // namespace
+
+Test(sessions, attach_publishes_number_then_state_and_the_channels_name) {
+  House house;
+  auto session = house.attach(0);
+  const layout::SessionEntry& entry = house.channel->results().entry(0);
+  cr_assert_eq(entry.number, session->number);
+  cr_assert_eq(entry.state, static_cast<uint32_t>(layout::SessionState::live));
+  cr_assert_eq(entry.pid, 77);
+  cr_assert_eq(entry.memfd_inode, session->memfd.inode);
+  cr_assert_eq(session->shared()->header.magic, layout::kSessionMagic);
+  cr_assert_eq(session->shared()->header.session, session->number);
+  cr_assert_eq(house.channel->number(), 1);
+  cr_assert_eq(house.status.sessions, 1);
+  cr_assert_eq(house.status.channels, 1);
+  cr_assert(std::filesystem::exists(house.directory.path() + "/1.state"));
+  cr_assert_eq(house.directory.entries(), 1);
+}
+
+Test(sessions, end_carries_out_what_was_published_and_voids_the_pins) {
+  House house;
+  auto session = house.attach(0);
+  session->shared()->header.pins_high = 10;
+  session->shared()->pins[0] = 5;
+  session->shared()->pins[9] = 6;
+  session->shared()->pins[10] = 7;  // beyond its own mark: no pin
+  session->shared()->counters.gets = 100;
+  session->shared()->counters.lane_repairs = 2;
+  house.lanes->publish(4, kFirst, LaneWriter::put(*session, 0, kFirst, "x", ""), "x", "");
+  house.mail.to_store.post(End{.session = session});
+  house.sessions->take_mail();
+  cr_assert_eq(house.executor.executed.size(), 1);
+  cr_assert_eq(house.channel->results().entry(0).state, static_cast<uint32_t>(layout::SessionState::dead));
+  cr_assert_eq(house.status.pins_voided, 2);
+  cr_assert_eq(house.status.sessions_ended, 1);
+  cr_assert_eq(house.status.sessions, 0);
+  cr_assert_eq(house.status.gets, 100);
+  cr_assert_eq(house.status.lane_repairs, 2);
+  cr_assert_eq(house.replies(kEndedReply), 1);
+  // Nothing of it is carried out afterwards, and it pins nothing.
+  house.lanes->publish(4, kFirst + 1, LaneWriter::put(*session, 1, kFirst, "late", ""), "late", "");
+  house.attach(1);
+  cr_assert(house.sessions->serve());
+  cr_assert_eq(house.executor.executed.size(), 1);
+  size_t pins = 0;
+  house.sessions->for_each_pin([&](uint32_t) { ++pins; });
+  cr_assert_eq(pins, 0);
+}
+
+Test(sessions, end_waits_for_a_request_that_waits_for_a_slot) {
+  House house;
+  auto session = house.attach(0);
+  house.executor.full = true;
+  house.lanes->publish(4, kFirst, LaneWriter::put(*session, 0, kFirst, "x", ""), "x", "");
+  house.mail.to_store.post(End{.session = session});
+  house.sessions->take_mail();
+  cr_assert_eq(house.channel->results().entry(0).state, static_cast<uint32_t>(layout::SessionState::live));
+  cr_assert(house.sessions->anything_stalled());
+  cr_assert_eq(house.replies(kEndedReply), 0);
+  house.executor.full = false;
+  cr_assert(house.sessions->retry());
+  cr_assert_eq(house.executor.executed.size(), 1);
+  cr_assert_eq(house.channel->results().entry(0).state, static_cast<uint32_t>(layout::SessionState::dead));
+  cr_assert_eq(house.replies(kEndedReply), 1);
+}
+
+Test(sessions, next_tenant_of_an_entry_continues_its_cells) {
+  House house;
+  auto first = house.attach(0);
+  house.lanes->publish(0, kFirst, LaneWriter::put(*first, 0, kFirst, "x", ""), "x", "");
+  cr_assert(house.sessions->serve());
+  house.mail.to_store.post(End{.session = first});
+  house.sessions->take_mail();
+  auto second = house.attach(0);
+  cr_assert_neq(first->number, second->number);
+  cr_assert_eq(house.channel->results().cell(0, 0).number, kFirst, "its first ticket is the next one");
+  house.lanes->publish(0, kFirst + 1, LaneWriter::put(*second, 0, kFirst + 1, "y", ""), "y", "");
+  // A request of the former tenant, published late.
+  house.lanes->publish(1, kFirst, LaneWriter::put(*first, 0, kFirst + 1, "ghost", ""), "ghost", "");
+  cr_assert(house.sessions->serve());
+  cr_assert_eq(house.executor.executed.size(), 2);
+  cr_assert(house.executor.executed[1].id == "y");
+}
+
+Test(sessions, pins_of_all_sessions_are_seen_whatever_they_say) {
+  House house;
+  auto a = house.attach(0);
+  auto b = house.attach(1);
+  a->shared()->header.pins_high = 0xFFFF'FFFF;  // hostile: all cells are looked at, none beyond
+  a->shared()->pins[layout::kViewsMax - 1] = 100;
+  b->shared()->header.pins_high = 1;
+  b->shared()->pins[0] = 0xFFFF'FFFF;
+  std::vector<uint32_t> pins;
+  house.sessions->for_each_pin([&](uint32_t slot) { pins.push_back(slot); });
+  std::ranges::sort(pins);
+  cr_assert_eq(pins.size(), 2);
+  cr_assert_eq(pins[0], 99);
+  cr_assert_eq(pins[1], 0xFFFF'FFFE);
+  cr_assert(house.sessions->complete());
+}
+
+Test(sessions, counters_that_fall_count_for_nothing) {
+  House house;
+  auto session = house.attach(0);
+  session->shared()->counters.gets = 50;
+  house.sessions->refresh_counters();
+  session->shared()->counters.gets = 10;
+  house.sessions->refresh_counters();
+  cr_assert_eq(house.status.gets, 50);
+  session->shared()->counters.gets = 60;
+  house.sessions->refresh_counters();
+  cr_assert_eq(house.status.gets, 60);
+}
+
+Test(sessions, orphan_keeps_pins_incomplete_until_it_is_handed_back) {
+  House house;
+  auto session = house.attach(0);
+  // The next daemon: the same file, no memory.
+  auto adopted = Channel::adopt(house.directory.fd(), results_name(1), identity());
+  cr_assert(adopted.has_value());
+  auto orphan = std::make_shared<Session>();
+  orphan->channel = adopted->get();
+  orphan->index = 0;
+  orphan->number = session->number;
+  orphan->access = layout::Access::write;
+  layout::StatusPage status{};
+  Sessions next(house.executor, house.executor, house.mail, status, kLimits, house.directory.fd(), base::Deadline::never());
+  next.adopt(adopted->get(), {orphan});
+  cr_assert(!next.complete());
+  cr_assert_eq(status.orphans, 1);
+  auto lanes = (*adopted)->check_lanes(house.channel->lanes_fd());
+  cr_assert(lanes.has_value());
+  house.lanes->publish(7, kFirst, LaneWriter::put(*session, 0, kFirst, "in flight", ""), "in flight", "");
+  house.mail.to_store.post(Resume{.session = orphan, .region = std::move(session->region), .lanes = std::move(*lanes)});
+  next.take_mail();
+  cr_assert(next.complete());
+  cr_assert_eq(status.orphans, 0);
+  cr_assert(next.serve(), "its request is served from the executed number");
+  cr_assert(house.executor.executed.back().id == "in flight");
+}
+
+Test(sessions, orphan_that_dies_makes_pins_complete) {
+  House house;
+  auto session = house.attach(0);
+  auto adopted = Channel::adopt(house.directory.fd(), results_name(1), identity());
+  auto orphan = std::make_shared<Session>();
+  orphan->channel = adopted->get();
+  orphan->number = session->number;
+  layout::StatusPage status{};
+  Sessions next(house.executor, house.executor, house.mail, status, kLimits, house.directory.fd(), base::Deadline::never());
+  next.adopt(adopted->get(), {orphan});
+  house.mail.to_store.post(End{.session = orphan});
+  next.take_mail();
+  cr_assert(next.complete());
+  cr_assert_eq((*adopted)->results().entry(0).state, static_cast<uint32_t>(layout::SessionState::dead));
+}
+
+Test(sessions, orphan_grace_that_has_passed_gives_the_slots_up) {
+  House house;
+  auto session = house.attach(0);
+  auto adopted = Channel::adopt(house.directory.fd(), results_name(1), identity());
+  auto orphan = std::make_shared<Session>();
+  orphan->channel = adopted->get();
+  orphan->number = session->number;
+  layout::StatusPage status{};
+  Sessions next(house.executor, house.executor, house.mail, status, kLimits, house.directory.fd(), base::Deadline::after_ns(0));
+  next.adopt(adopted->get(), {orphan});
+  cr_assert(next.complete());
+}
