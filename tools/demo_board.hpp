@@ -70,6 +70,7 @@ struct alignas(64) ClientRow {
   std::atomic<uint64_t> operations{0};  // puts acknowledged; gets checked
   std::atomic<uint64_t> retries{0};     // puts asked again after BUSY, UNAVAILABLE or UNKNOWN
   std::atomic<uint64_t> longest_ns{0};
+  std::atomic<uint64_t> ended_ns{0};    // when a writer had put its last
   std::atomic<uint32_t> done{0};
   std::atomic<uint32_t> failed{0};  // 1: `failure` says what did not hold
   char failure[kFailureBytes] = {};

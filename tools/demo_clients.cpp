@@ -280,6 +280,7 @@ int run_writer(const Stage& stage, uint32_t writer) {
     // From here on its absence is a fault.
     board.acknowledged[writer].store(++acknowledged, std::memory_order_release);
   }
+  row.ended_ns.store(base::monotonic_ns(), std::memory_order_relaxed);
   row.done.store(1, std::memory_order_release);
   ring(stage);
   return 0;
