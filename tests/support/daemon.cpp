@@ -52,8 +52,9 @@ Daemon::Daemon(StoreOptions options) : options_(std::move(options)) {
   if (const base::Status made = daemon::store::initialise(store_, init); !made) give_up("no store: " + made.error().text);
 
   std::ofstream configuration(configuration_path_);
-  if (options_.content_bytes_max != 0) configuration << "[store]\ncontent_bytes_max = " << options_.content_bytes_max << "\n";
-  configuration << options_.configuration;
+  configuration << "[store]\n";
+  if (options_.content_bytes_max != 0) configuration << "content_bytes_max = " << options_.content_bytes_max << "\n";
+  if (options_.checkpoint_interval_ms != 0) configuration << "checkpoint_interval_ms = " << options_.checkpoint_interval_ms << "\n";
 
   const std::string notify = directory_ + "/notify";
   notify_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));

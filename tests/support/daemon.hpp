@@ -18,7 +18,7 @@ struct StoreOptions {
   uint64_t capacity = 65536;
   uint64_t segment_bytes = uint64_t{1} << 20;
   uint64_t content_bytes_max = 0;          // 0: the daemon's own
-  std::string configuration;               // further lines of warmtierd.toml
+  uint64_t checkpoint_interval_ms = 0;     // 0: the daemon's own
   std::vector<std::string> environment;    // of the daemon: NAME=VALUE
   bool failpoints = true;                  // a control file from the start
 };

@@ -1,6 +1,10 @@
 #include "tests/support/failpoints.hpp"
 
 #include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -63,6 +67,33 @@ bool Failpoints::wait_arrived(unsigned rule, uint32_t count, const base::Deadlin
 void Failpoints::await_arrived(unsigned rule, uint32_t count) const {
   if (!wait_arrived(rule, count, base::Deadline::after_ns(kPatienceNs))) {
     give_up("nobody came to failpoint " + std::string(control_->rules[rule].name));
+  }
+}
+
+int Failpoints::await_any(std::vector<uint32_t>& seen, const Process& process) const {
+  const base::Deadline deadline = base::Deadline::after_ns(kPatienceNs);
+  for (;;) {
+    std::vector<futex_waitv> words;
+    for (unsigned rule = 0; rule < seen.size(); ++rule) {
+      const std::atomic<uint32_t>& word = control_->rules[rule].arrived;
+      if (word.load(std::memory_order_acquire) != seen[rule]) {
+        ++seen[rule];
+        return static_cast<int>(rule);
+      }
+      words.push_back({.val = seen[rule], .uaddr = reinterpret_cast<uintptr_t>(&word), .flags = FUTEX_32, .__reserved = 0});
+    }
+    pollfd ended{.fd = process.pidfd(), .events = POLLIN, .revents = 0};
+    if (::poll(&ended, 1, 0) > 0) return -1;
+    if (deadline.passed()) give_up("nobody came to any failpoint");
+    // In slices: a process that ends wakes no futex.
+    timespec until{};
+    ::clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += 20'000'000;
+    if (until.tv_nsec >= 1'000'000'000) {
+      until.tv_nsec -= 1'000'000'000;
+      ++until.tv_sec;
+    }
+    ::syscall(SYS_futex_waitv, words.data(), words.size(), 0, &until, CLOCK_MONOTONIC);
   }
 }
 

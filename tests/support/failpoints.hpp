@@ -31,6 +31,9 @@ class Failpoints {
   // Waits until so many threads have paused at the rule since it was armed.
   [[nodiscard]] bool wait_arrived(unsigned rule, uint32_t count, const base::Deadline& deadline) const noexcept;
   void await_arrived(unsigned rule, uint32_t count = 1) const;
+  // Waits until a thread that was not seen before pauses at one of the rules 0 .. seen.size() - 1, counts it in `seen` and says
+  // which rule; -1 when `process` ends first.
+  [[nodiscard]] int await_any(std::vector<uint32_t>& seen, const Process& process) const;
   // Lets so many more of them go on.
   void release(unsigned rule, uint32_t count = 1) noexcept;
   // Nobody pauses there any more, and who paused goes on.

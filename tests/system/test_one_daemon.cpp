@@ -1,0 +1,141 @@
+// One daemon a store; and what it finds in its place when it starts.
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+
+#include "layout/layout.hpp"
+#include "layout/record.hpp"
+#include "tests/support/daemon.hpp"
+#include "tests/support/records.hpp"
+
+using namespace warmtier::tests::support;
+namespace layout = warmtier::layout;
+namespace base = warmtier::base;
+
+namespace {
+
+constexpr Shape kShape{.dimensions = 16, .content_bytes_max = 600};
+
+std::string text_in(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+void assert_says(const std::string& log, const char* word) { cr_assert_neq(log.find(word), std::string::npos, "no \"%s\" in:\n%s", word, log.c_str()); }
+
+}  // namespace
+
+TestSuite(one_daemon, .timeout = 120);
+
+Test(one_daemon, a_second_one_on_the_same_store_is_refused_clearly) {
+  Daemon daemon;
+  daemon.start();
+  const std::string log = daemon.directory() + "/second.log";
+  std::vector<std::string> arguments = daemon.arguments();
+  arguments[4] = daemon.directory() + "/second.sock";
+  Process second = Process::execute(arguments, {}, log);
+  const Process::End end = second.wait();
+  cr_assert(end.exited && end.code != 0, "%s; it said:\n%s", text_of(end).c_str(), text_in(log).c_str());
+  assert_says(text_in(log), daemon.store().c_str());
+  struct stat nothing;
+  cr_assert_neq(::stat(arguments[4].c_str(), &nothing), 0, "the refused daemon left a socket");
+  const Client client(daemon);
+  cr_assert_eq(put_record(client, kShape, 1, 1), WARM_OK);
+}
+
+Test(one_daemon, a_waiting_one_takes_over_when_the_first_dies) {
+  Daemon daemon;
+  daemon.start();
+  {
+    const Client client(daemon);
+    cr_assert_eq(put_record(client, kShape, 1, 1), WARM_OK);
+  }
+  const std::string log = daemon.directory() + "/second.log";
+  std::vector<std::string> arguments = daemon.arguments();
+  arguments[4] = daemon.directory() + "/second.sock";
+  Process second = Process::execute(arguments, {}, log);
+  daemon.kill();
+  warm_options options = WARM_OPTIONS_INIT;
+  options.socket = arguments[4].c_str();
+  options.timeout_ms = 20'000;
+  warm_client* client = nullptr;
+  cr_assert_eq(warm_open(&options, &client), WARM_OK, "%s; it said:\n%s", warm_last_error(), text_in(log).c_str());
+  cr_assert_eq(check_record(client, kShape, 1), WARM_OK);
+  cr_assert_eq(warm_close(client), WARM_OK);
+  second.signal(SIGTERM);
+  cr_assert(second.wait() == exit_code(0));
+}
+
+Test(one_daemon, a_socket_that_a_killed_one_left_is_replaced) {
+  Daemon daemon;
+  daemon.start();
+  daemon.kill();
+  struct stat before;
+  cr_assert_eq(::stat(daemon.socket().c_str(), &before), 0, "the killed daemon left no socket");
+  daemon.start();
+  const Client client(daemon);
+  cr_assert_eq(put_record(client, kShape, 1, 1), WARM_OK);
+}
+
+Test(one_daemon, a_socket_that_answers_is_not_taken_from_another_daemon) {
+  Daemon daemon;
+  daemon.start();
+  Daemon other({.failpoints = false});
+  const std::string log = other.directory() + "/log";
+  std::vector<std::string> arguments = other.arguments();
+  arguments[4] = daemon.socket();
+  Process second = Process::execute(arguments, {}, log);
+  const Process::End end = second.wait();
+  cr_assert(end.exited && end.code != 0, "%s; it said:\n%s", text_of(end).c_str(), text_in(log).c_str());
+  assert_says(text_in(log), daemon.socket().c_str());
+  const Client client(daemon);
+  cr_assert_eq(put_record(client, kShape, 1, 1), WARM_OK);
+}
+
+Test(one_daemon, an_unknown_format_version_is_refused_with_both_numbers) {
+  Daemon daemon;
+  const int fd = ::open((daemon.store() + "/warm.tier").c_str(), O_RDWR | O_CLOEXEC);
+  cr_assert_geq(fd, 0);
+  constexpr uint32_t kOther = 4'711;
+  for (const size_t offset : layout::kSuperblockOffsets) {
+    layout::Superblock superblock;
+    cr_assert_eq(::pread(fd, &superblock, sizeof superblock, static_cast<off_t>(offset)), static_cast<ssize_t>(sizeof superblock));
+    if (superblock.magic != layout::kTierMagic) continue;
+    superblock.format_version = kOther;
+    superblock.checksum = layout::superblock_checksum(superblock);
+    cr_assert_eq(::pwrite(fd, &superblock, sizeof superblock, static_cast<off_t>(offset)), static_cast<ssize_t>(sizeof superblock));
+  }
+  ::close(fd);
+  daemon.start_without_waiting();
+  const Process::End end = daemon.process().wait();
+  cr_assert(end.exited && end.code != 0, "%s", text_of(end).c_str());
+  assert_says(daemon.log(), "4711");
+  assert_says(daemon.log(), std::to_string(layout::kFormatVersion).c_str());
+  assert_says(daemon.log(), "version");
+}
+
+Test(one_daemon, a_directory_without_a_store_is_refused) {
+  Daemon daemon;
+  std::vector<std::string> arguments = daemon.arguments();
+  arguments[2] = daemon.directory() + "/nothing";
+  const std::string log = daemon.directory() + "/second.log";
+  Process second = Process::execute(arguments, {}, log);
+  const Process::End end = second.wait();
+  cr_assert(end.exited && end.code != 0, "%s", text_of(end).c_str());
+  assert_says(text_in(log), arguments[2].c_str());
+}
+
+Test(one_daemon, a_stop_in_order_leaves_no_socket) {
+  Daemon daemon;
+  daemon.start();
+  cr_assert(daemon.stop() == exit_code(0), "it said:\n%s", daemon.log().c_str());
+  struct stat nothing;
+  cr_assert_neq(::stat(daemon.socket().c_str(), &nothing), 0, "the stopped daemon left its socket");
+}
