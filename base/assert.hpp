@@ -6,6 +6,7 @@ namespace warmtier::base {
 }
 
 // clang-format off
-#define WARM_ASSERT(condition) \
-  (__builtin_expect(static_cast<bool>(condition), 1) ? void(0) : ::warmtier::base::assertion_failed(#condition, __FILE__, __LINE__))
+#define WARM_ASSERT(condition)                                              \
+  (__builtin_expect(static_cast<bool>(condition), 1) ? void(0)              \
+                                                     : ::warmtier::base::assertion_failed(#condition, __FILE__, __LINE__))
 // clang-format on

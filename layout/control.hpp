@@ -23,7 +23,16 @@ constexpr uint32_t kMessageBytesMax = sizeof(RequestHeader) + 64 + kDimensionsMa
 constexpr uint32_t kSegmentsPerMessage = 200;  // at most 253 descriptors travel in one message
 constexpr uint8_t kDoorbellByte = 'D';
 
-enum class MessageKind : uint32_t { hello = 1, welcome = 2, refuse = 3, segments = 4, segments_wanted = 5, index = 6, put = 7, bye = 8 };
+enum class MessageKind : uint32_t {
+  hello = 1,
+  welcome = 2,
+  refuse = 3,
+  segments = 4,
+  segments_wanted = 5,
+  index = 6,
+  put = 7,
+  bye = 8
+};
 
 // Regions whose fingerprints the handshake compares, in this order.
 enum class Region : uint32_t { tier = 0, segment, index, feed, status, results, channel, session, control };

@@ -43,7 +43,7 @@ constexpr uint64_t kResultsMagic = 0x5345'524D'5241'57FF;
 constexpr uint64_t kChannelMagic = 0x4E48'434D'5241'57FF;
 constexpr uint64_t kSessionMagic = 0x5353'534D'5241'57FF;
 
-// ---- tier: superblocks, control page, chunks -------------------------------------------------------------------------------
+// ---- tier: superblocks, control page, chunks --------------------------------------------------------------------------------
 
 // Two copies on pages 0 and 1, written alternately; the valid one with the higher epoch holds.
 struct Superblock {
@@ -179,7 +179,7 @@ struct Geometry {
   }
 };
 
-// ---- segment: a header, then records ------------------------------------------------------------------------------------------
+// ---- segment: a header, then records ----------------------------------------------------------------------------------------
 
 struct SegmentHeader {
   uint64_t magic;
@@ -215,7 +215,7 @@ constexpr uint64_t record_bytes(uint64_t id_bytes, uint64_t stored_bytes) noexce
   return (sizeof(RecordHeader) + id_bytes + stored_bytes + 7) / 8 * 8;
 }
 
-// ---- index --------------------------------------------------------------------------------------------------------------------
+// ---- index ------------------------------------------------------------------------------------------------------------------
 
 struct IndexHeader {
   uint64_t magic;
@@ -238,7 +238,7 @@ constexpr uint64_t index_bytes(uint32_t homes_log2) noexcept {
   return sizeof(IndexHeader) + index_buckets(homes_log2) * sizeof(Bucket);
 }
 
-// ---- feed of changes ------------------------------------------------------------------------------------------------------------
+// ---- feed of changes --------------------------------------------------------------------------------------------------------
 
 struct FeedHeader {
   uint64_t magic;
@@ -268,7 +268,7 @@ constexpr uint64_t feed_bytes(uint32_t entries_log2) noexcept {
   return sizeof(FeedHeader) + (uint64_t{1} << entries_log2) * sizeof(FeedEntry);
 }
 
-// ---- status page ------------------------------------------------------------------------------------------------------------------
+// ---- status page ------------------------------------------------------------------------------------------------------------
 
 // writer of every field: store thread (sessions, channels and their deaths too); order: relaxed where no other is named.
 struct StatusPage {
@@ -327,7 +327,7 @@ static_assert(sizeof(StatusPage) == kPageBytes);
 static_assert(offsetof(StatusPage, slots_allocated) == 64 && offsetof(StatusPage, sleeping) == 128);
 static_assert(offsetof(StatusPage, sequence) == 192 && offsetof(StatusPage, sequence_durable) == 256);
 
-// ---- results: executed numbers, session table, result cells -------------------------------------------------------------------------
+// ---- results: executed numbers, session table, result cells -----------------------------------------------------------------
 
 struct ResultsHeader {
   uint64_t magic;
@@ -388,7 +388,7 @@ constexpr uint64_t results_bytes(uint32_t lanes) noexcept {
   return results_cells_offset(lanes) + uint64_t{kSessionsPerChannel} * kCellsPerSession * sizeof(ResultCell);
 }
 
-// ---- channel: lanes. Every byte is hostile input for the daemon ----------------------------------------------------------------------
+// ---- channel: lanes. Every byte is hostile input for the daemon -------------------------------------------------------------
 
 struct ChannelHeader {
   uint64_t magic;
@@ -439,7 +439,7 @@ struct RequestHeader {
 };
 static_assert(sizeof(RequestHeader) == 128 && alignof(RequestHeader) == 16);
 
-constexpr uint64_t kLaneEntryBytes = sizeof(RequestHeader) + kLanePayloadBytes + 64;  // not a power of two: entries spread over cache sets
+constexpr uint64_t kLaneEntryBytes = sizeof(RequestHeader) + kLanePayloadBytes + 64;  // no power of two: cache sets
 static_assert(kLaneEntryBytes % kCacheLineBytes == 0);
 
 constexpr uint64_t channel_commits_offset() noexcept { return sizeof(ChannelHeader); }
@@ -453,10 +453,11 @@ constexpr uint64_t channel_entry_offset(uint32_t lanes, uint32_t lane, uint64_t 
   return channel_entries_offset(lanes) + (uint64_t{lane} * kLaneEntries + number % kLaneEntries) * kLaneEntryBytes;
 }
 constexpr uint64_t channel_bytes(uint32_t lanes) noexcept {
-  return (channel_entries_offset(lanes) + uint64_t{lanes} * kLaneEntries * kLaneEntryBytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+  return (channel_entries_offset(lanes) + uint64_t{lanes} * kLaneEntries * kLaneEntryBytes + kPageBytes - 1) / kPageBytes *
+         kPageBytes;
 }
 
-// ---- session: one process. Every byte is hostile input for the daemon ------------------------------------------------------------------
+// ---- session: one process. Every byte is hostile input for the daemon -------------------------------------------------------
 
 // Frozen for all versions: pins are honoured by every later daemon.
 struct SessionHeader {

@@ -21,14 +21,14 @@ constexpr uint64_t kCapacityMax = 0xFFFF'FFFEU;          // slot + 1 must fit 32
 constexpr uint32_t kSlotsPerChunk = 1024;
 constexpr uint64_t kSequenceBits = 48;
 constexpr uint64_t kSequenceEnd = uint64_t{1} << kSequenceBits;
-constexpr uint64_t kSequenceReserve = uint64_t{1} << 32;  // writes are refused so far before the end: recovery still needs numbers
+constexpr uint64_t kSequenceReserve = uint64_t{1} << 32;  // refused so far before the end: recovery needs numbers
 constexpr uint64_t kSequenceMax = kSequenceEnd - kSequenceReserve;
 constexpr uint64_t kSegmentNumberEnd = uint64_t{1} << 33;
 constexpr uint64_t kRequestNumberMax = ~uint64_t{0} - (uint64_t{1} << 32);
 
 constexpr uint64_t kSegmentBytesDefault = uint64_t{64} << 20;
 constexpr uint64_t kSegmentBytesMin = uint64_t{64} << 10;
-constexpr uint64_t kSegmentBytesMax = uint64_t{64} << 20;  // 23 bits of 8-byte units; a segment for one large record may be longer
+constexpr uint64_t kSegmentBytesMax = uint64_t{64} << 20;  // 23 bits of 8-byte units; one large record may have more
 
 constexpr uint32_t kLanesMin = 64;
 constexpr uint32_t kLanesPerCpu = 4;

@@ -15,7 +15,7 @@ constexpr uint64_t mix(uint64_t a, uint64_t b) noexcept {
 }
 }  // namespace detail
 
-// ---- put and dead: sequence in the low 48 bits, check in the high 16 -------------------------------------------------
+// ---- put and dead: sequence in the low 48 bits, check in the high 16 --------------------------------------------------------
 
 constexpr uint64_t sequence_of(uint64_t word) noexcept { return word & (kSequenceEnd - 1); }
 
@@ -39,7 +39,7 @@ constexpr bool live(uint64_t put, uint64_t dead) noexcept {
   return sequence_of(put) != 0 && sequence_of(dead) < sequence_of(put);
 }
 
-// ---- locator: segment 33, offset 23 in units of 8 bytes, check 8 ------------------------------------------------------
+// ---- locator: segment 33, offset 23 in units of 8 bytes, check 8 ------------------------------------------------------------
 
 struct Locator {
   uint64_t segment = 0;
@@ -57,7 +57,7 @@ constexpr bool locator_valid(uint64_t word, uint32_t slot, uint64_t put_sequence
   return word == locator_word(locator_of(word), slot, put_sequence);
 }
 
-// ---- index cell: slot + 1 in 32 bits (0: empty), distance 6, tag 26 ---------------------------------------------------
+// ---- index cell: slot + 1 in 32 bits (0: empty), distance 6, tag 26 ---------------------------------------------------------
 
 constexpr uint32_t tag_of_hash(uint64_t hash) noexcept { return static_cast<uint32_t>(hash >> 26 & 0x3FF'FFFFU); }
 constexpr uint64_t home_of_hash(uint64_t hash, uint32_t homes_log2) noexcept { return hash >> (64 - homes_log2); }
@@ -70,7 +70,9 @@ constexpr uint32_t cell_distance(uint64_t cell) noexcept { return static_cast<ui
 constexpr uint32_t cell_tag(uint64_t cell) noexcept { return static_cast<uint32_t>(cell >> 38); }
 // Equal for the cells of one (distance, tag), whatever the slot.
 constexpr uint64_t cell_key(uint32_t distance, uint32_t tag) noexcept { return uint64_t{distance} | uint64_t{tag} << 6; }
-constexpr bool cell_matches(uint64_t cell, uint64_t key) noexcept { return cell >> 32 == key && static_cast<uint32_t>(cell) != 0; }
+constexpr bool cell_matches(uint64_t cell, uint64_t key) noexcept {
+  return cell >> 32 == key && static_cast<uint32_t>(cell) != 0;
+}
 
 // The smallest table uses the first 12 bits of the hash as home; the tag is the next 26: so doubling reads no record. The home
 // of a cell's entry in a table of any size follows from the bucket, the distance and the tag.
@@ -81,7 +83,7 @@ constexpr uint64_t home_in_larger_table(uint64_t home, uint32_t homes_log2, uint
   return bits38 >> (38 - larger_log2);
 }
 
-// ---- feed entry ---------------------------------------------------------------------------------------------------------
+// ---- feed entry -------------------------------------------------------------------------------------------------------------
 
 enum class ChangeKind : uint16_t { put = 1, replace = 2, remove = 3, update = 4, move = 5 };
 
