@@ -29,15 +29,18 @@ struct Registry {
   const uint64_t stamp;
   std::mutex mutex;  // rank: above every client's; held for looking up and for leaving only
   std::vector<ClientState*> states;
-  struct Channel {
-    base::InodeId inode;
-    size_t bytes;
-    std::byte* address;
-  };
-  std::vector<Channel> channels;
   explicit Registry(uint64_t s) : stamp(s) {}
 };
 std::atomic<Registry*> current_registry{nullptr};
+
+// Channels' maps, pushed only: a child inherits them as they are, at whatever moment the fork came, and uses them.
+struct ChannelMap {
+  base::InodeId inode;
+  size_t bytes = 0;
+  std::byte* address = nullptr;
+  ChannelMap* next = nullptr;
+};
+std::atomic<ChannelMap*> channel_maps{nullptr};
 
 Registry& registry() {
   const uint64_t stamp = fork_stamp();
@@ -202,18 +205,19 @@ void unregister_state(ClientState& state) {
 base::Result<std::byte*> map_channel(int fd, size_t bytes) {
   auto inode = base::inode_of(fd);
   if (!inode) return base::pass(std::move(inode));
-  Registry& all = registry();
-  const std::lock_guard lock(all.mutex);
-  for (const Registry::Channel& channel : all.channels) {
-    if (channel.inode == *inode && channel.bytes == bytes) return channel.address;
+  ChannelMap* newest = channel_maps.load(std::memory_order_acquire);
+  for (const ChannelMap* known = newest; known != nullptr; known = known->next) {
+    if (known->inode == *inode && known->bytes == bytes) return known->address;
   }
-  all.channels.reserve(all.channels.size() + 1);
+  auto fresh = std::make_unique<ChannelMap>();
   auto mapping = base::WriteMapping::map(fd, bytes);
   if (!mapping) return base::pass(std::move(mapping));
-  std::byte* address = mapping->data();
+  *fresh = {.inode = *inode, .bytes = bytes, .address = mapping->data(), .next = newest};
   mapping->abandon();
-  all.channels.push_back({.inode = *inode, .bytes = bytes, .address = address});
-  return address;
+  // Two threads may map it twice: both maps are good.
+  while (!channel_maps.compare_exchange_weak(fresh->next, fresh.get(), std::memory_order_acq_rel)) {
+  }
+  return fresh.release()->address;
 }
 
 }  // namespace warmtier::libclient
