@@ -45,11 +45,15 @@ Daemon::Daemon(StoreOptions options) : options_(std::move(options)) {
   log_path_ = directory_ + "/log";
   if (options_.failpoints) failpoints_ = std::make_unique<Failpoints>(directory_ + "/failpoints");
 
-  daemon::store::InitOptions init;
-  init.dimensions = options_.dimensions;
-  init.capacity = options_.capacity;
-  init.segment_bytes = options_.segment_bytes;
-  if (const base::Status made = daemon::store::initialise(store_, init); !made) give_up("no store: " + made.error().text);
+  if (options_.existing_store.empty()) {
+    daemon::store::InitOptions init;
+    init.dimensions = options_.dimensions;
+    init.capacity = options_.capacity;
+    init.segment_bytes = options_.segment_bytes;
+    if (const base::Status made = daemon::store::initialise(store_, init); !made) give_up("no store: " + made.error().text);
+  } else {
+    store_ = options_.existing_store;
+  }
 
   std::ofstream configuration(configuration_path_);
   configuration << "[store]\n";

@@ -21,6 +21,7 @@ struct StoreOptions {
   uint64_t checkpoint_interval_ms = 0;     // 0: the daemon's own
   std::vector<std::string> environment;    // of the daemon: NAME=VALUE
   bool failpoints = true;                  // a control file from the start
+  std::string existing_store;              // not a new store but this one; never with failpoints of its own
 };
 
 class Daemon {

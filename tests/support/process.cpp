@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdarg>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -40,6 +41,17 @@ void give_up(const std::string& what) {
   std::fprintf(stderr, "test support gives up: %s\n", what.c_str());
   std::fflush(nullptr);
   std::abort();
+}
+
+void require(bool holds, const char* format, ...) {
+  if (holds) return;
+  va_list arguments;
+  va_start(arguments, format);
+  std::vfprintf(stderr, format, arguments);
+  va_end(arguments);
+  std::fputc('\n', stderr);
+  std::fflush(nullptr);
+  ::_exit(1);
 }
 
 std::string text_of(const Process::End& end) {

@@ -8,4 +8,7 @@ namespace warmtier::tests::support {
 
 [[noreturn]] void give_up(const std::string& what);
 
+// For a scene that is played in a fork of its own: what does not hold is said, and the fork ends with code 1.
+[[gnu::format(printf, 2, 3)]] void require(bool holds, const char* format, ...);
+
 }  // namespace warmtier::tests::support

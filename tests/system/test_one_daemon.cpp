@@ -43,7 +43,8 @@ Test(one_daemon, a_second_one_on_the_same_store_is_refused_clearly) {
   Process second = Process::execute(arguments, {}, log);
   const Process::End end = second.wait();
   cr_assert(end.exited && end.code != 0, "%s; it said:\n%s", text_of(end).c_str(), text_in(log).c_str());
-  assert_says(text_in(log), daemon.store().c_str());
+  assert_says(text_in(log), "another daemon");
+  assert_says(text_in(log), std::to_string(daemon.pid()).c_str());
   struct stat nothing;
   cr_assert_neq(::stat(arguments[4].c_str(), &nothing), 0, "the refused daemon left a socket");
   const Client client(daemon);
@@ -57,20 +58,15 @@ Test(one_daemon, a_waiting_one_takes_over_when_the_first_dies) {
     const Client client(daemon);
     cr_assert_eq(put_record(client, kShape, 1, 1), WARM_OK);
   }
-  const std::string log = daemon.directory() + "/second.log";
-  std::vector<std::string> arguments = daemon.arguments();
-  arguments[4] = daemon.directory() + "/second.sock";
-  Process second = Process::execute(arguments, {}, log);
+  Daemon second({.failpoints = false, .existing_store = daemon.store()});
+  second.start_without_waiting();
   daemon.kill();
-  warm_options options = WARM_OPTIONS_INIT;
-  options.socket = arguments[4].c_str();
-  options.timeout_ms = 20'000;
-  warm_client* client = nullptr;
-  cr_assert_eq(warm_open(&options, &client), WARM_OK, "%s; it said:\n%s", warm_last_error(), text_in(log).c_str());
-  cr_assert_eq(check_record(client, kShape, 1), WARM_OK);
-  cr_assert_eq(warm_close(client), WARM_OK);
-  second.signal(SIGTERM);
-  cr_assert(second.wait() == exit_code(0));
+  cr_assert(second.wait_ready(base::Deadline::after_ns(kPatienceNs)), "it said:\n%s", second.log().c_str());
+  {
+    const Client client(second);
+    cr_assert_eq(check_record(client, kShape, 1), WARM_OK);
+  }
+  cr_assert(second.stop() == exit_code(0));
 }
 
 Test(one_daemon, a_socket_that_a_killed_one_left_is_replaced) {
@@ -121,15 +117,18 @@ Test(one_daemon, an_unknown_format_version_is_refused_with_both_numbers) {
   assert_says(daemon.log(), "version");
 }
 
-Test(one_daemon, a_directory_without_a_store_is_refused) {
+Test(one_daemon, a_directory_of_something_else_is_refused_and_left_alone) {
   Daemon daemon;
   std::vector<std::string> arguments = daemon.arguments();
-  arguments[2] = daemon.directory() + "/nothing";
+  arguments[2] = daemon.directory() + "/photos";
+  cr_assert_eq(::mkdir(arguments[2].c_str(), 0755), 0);
+  std::ofstream(arguments[2] + "/one.jpg") << "not a store";
   const std::string log = daemon.directory() + "/second.log";
   Process second = Process::execute(arguments, {}, log);
   const Process::End end = second.wait();
   cr_assert(end.exited && end.code != 0, "%s", text_of(end).c_str());
   assert_says(text_in(log), arguments[2].c_str());
+  cr_assert_eq(text_in(arguments[2] + "/one.jpg"), "not a store");
 }
 
 Test(one_daemon, a_stop_in_order_leaves_no_socket) {
