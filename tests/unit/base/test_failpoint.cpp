@@ -132,3 +132,22 @@ Test(failpoint, without_a_control_file_nothing_happens) {
   });
   cr_assert(exited_with(status, 0));
 }
+
+Test(rule, it_holds_until_the_control_file_leaves_it_out) {
+  FailpointControl control{};
+  base::failpoint_attach(&control);
+  cr_assert(base::rule_holds("test.rule"));
+  arm(control.rules[0], "test.rule", FailpointAction::omit);
+  cr_assert_not(base::rule_holds("test.rule"));
+  cr_assert(base::rule_holds("test.rules"), "another name");
+  cr_assert_eq(control.rules[0].hits.load(), 1U);
+  control.rules[0].action.store(0);
+  cr_assert(base::rule_holds("test.rule"));
+}
+
+Test(rule, one_that_is_counted_or_paused_at_by_name_still_holds) {
+  FailpointControl control{};
+  base::failpoint_attach(&control);
+  arm(control.rules[0], "test.rule", FailpointAction::count);
+  cr_assert(base::rule_holds("test.rule"));
+}
