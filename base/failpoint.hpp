@@ -1,7 +1,10 @@
 // Named points at which a test stops or kills a process (build option `failpoints`; nothing is left of them without it).
 //
 // A point does what the control file says that the environment variable WARMTIER_FAILPOINTS names: nothing, count, kill this
-// process with SIGKILL, or pause the thread until the test releases it. Names are unique in the tree: "room.step".
+// process with SIGKILL, or pause the thread until the test releases it. Names are unique in the tree: "room.step". A step is a
+// point at which nothing is left behind that another process could meet, so nobody needs to be killed there: tests of
+// interleavings pause at it. A rule is true unless the control file leaves it out: the code then behaves as if nobody had known
+// it.
 #pragma once
 
 #include <atomic>
@@ -9,9 +12,11 @@
 
 #ifdef WARMTIER_FAILPOINTS
 #define WARM_FAILPOINT(name) ::warmtier::base::failpoint_hit(name)
+#define WARM_STEP(name) ::warmtier::base::failpoint_hit(name)
 #define WARM_RULE(name) ::warmtier::base::rule_holds(name)
 #else
 #define WARM_FAILPOINT(name) ((void)0)
+#define WARM_STEP(name) ((void)0)
 #define WARM_RULE(name) true
 #endif
 

@@ -11,10 +11,6 @@
 #include "base/hash.hpp"
 #include "layout/words.hpp"
 
-// Where a test of interleavings stops a read. A failpoint under a name of its own: nothing is stored there that could be left
-// behind, so nobody needs to be killed there.
-#define READ_STEP(name) WARM_FAILPOINT(name)
-
 namespace warmtier::libclient {
 namespace {
 
@@ -109,7 +105,7 @@ inline Lookup examine(ClientState& state, ThreadRecord& me, const Attachment& a,
     const uint64_t c = load_acquire(cell);
     if (!layout::cell_matches(c, key)) return Lookup::next;
     if (rounds++ == layout::kReadRoundsBeforePause) return a.current() ? Lookup::pause : Lookup::reattach;
-    READ_STEP("client.get_cell_loaded");
+    WARM_STEP("client.get_cell_loaded");
     const uint32_t slot = layout::cell_slot(c);
     if (slot >= load_acquire(a.status->slots_allocated) || slot >= a.geometry.capacity) {
       if (load_acquire(cell) != c) continue;
@@ -120,8 +116,9 @@ inline Lookup examine(ClientState& state, ThreadRecord& me, const Attachment& a,
     __builtin_prefetch(row);
     __builtin_prefetch(row + layout::kCacheLineBytes);
     const uint64_t p = load_acquire(line.put);
+    WARM_STEP("client.get_put_loaded");
     const uint64_t d = load_acquire(line.dead);
-    READ_STEP("client.get_line_loaded");
+    WARM_STEP("client.get_line_loaded");
     if (!layout::live(p, d)) {
       if (!WARM_RULE("client.dead_is_not_absent")) return Lookup::next;
       // All three: the slot may have gone away and come back.
@@ -155,13 +152,14 @@ inline Lookup examine(ClientState& state, ThreadRecord& me, const Attachment& a,
       place = read_record(*segment, at.offset_bytes, p, content_bytes, found);
       found.segment = segment->map;
     }
-    READ_STEP("client.get_record_read");
+    WARM_STEP("client.get_record_read");
     const bool same_id = place == Place::good && found.header.id_bytes == wanted.id_bytes &&
                          std::memcmp(found.id, wanted.id, wanted.id_bytes) == 0;
     if (!same_id) {
       // A negative verdict counts only if nothing moved meanwhile.
       if (WARM_RULE("client.negative_only_if_unmoved") &&
-          (load_acquire(cell) != c || load_acquire(line.put) != p || load_acquire(line.locator) != locator)) {
+          (load_acquire(cell) != c || (load_acquire(line.put) != p && WARM_RULE("client.negative_put_again")) ||
+           load_acquire(line.locator) != locator)) {
         continue;
       }
       if (place == Place::good) return Lookup::next;  // a true collision of tags
@@ -181,7 +179,7 @@ inline Lookup examine(ClientState& state, ThreadRecord& me, const Attachment& a,
     const auto unpin = [&]() noexcept {
       if constexpr (kPinned) {
         layout::store_release(*pin, 0);
-        READ_STEP("client.pin_taken_back");
+        WARM_STEP("client.pin_taken_back");
       }
     };
     // Both words: a slot may die and keep its put for a while.
@@ -195,12 +193,12 @@ inline Lookup examine(ClientState& state, ThreadRecord& me, const Attachment& a,
       found.created_ns = layout::load_relaxed(line.created_ns);
       found.last_access_ns = layout::load_relaxed(line.last_access_ns);
     }
-    READ_STEP("client.get_before_cell_again");
+    WARM_STEP("client.get_before_cell_again");
     if (load_acquire(cell) != c && WARM_RULE("client.cell_again")) {  // else one thread could see a new record, then the old one
       unpin();
       continue;
     }
-    READ_STEP("client.get_before_generation");
+    WARM_STEP("client.get_before_generation");
     if (!a.current() && WARM_RULE("client.generation_after_hit")) {
       unpin();
       return Lookup::reattach;
@@ -213,6 +211,7 @@ inline Lookup examine(ClientState& state, ThreadRecord& me, const Attachment& a,
 
 template <bool kPinned>
 inline Lookup look_up(ClientState& state, ThreadRecord& me, const Attachment& a, const Wanted& wanted, Found& found) noexcept {
+  WARM_STEP("client.get_begun");
   const uint32_t tag = layout::tag_of_hash(wanted.hash);
   const layout::Bucket* const home = a.buckets + layout::home_of_hash(wanted.hash, a.homes_log2);
   // Loaded first: the bit of an entry that is present throughout was set before it.
@@ -221,6 +220,7 @@ inline Lookup look_up(ClientState& state, ThreadRecord& me, const Attachment& a,
   for (uint32_t distance = 0;;) {
     const uint64_t key = layout::cell_key(distance, tag);
     for (const uint64_t& cell : home[distance].cells) {
+      WARM_STEP("client.get_next_cell");
       if (__builtin_expect(!layout::cell_matches(layout::load_acquire(cell), key), 1)) continue;
       const Lookup verdict = examine<kPinned>(state, me, a, cell, key, wanted, found, rounds);
       if (verdict != Lookup::next) return verdict;
@@ -229,7 +229,7 @@ inline Lookup look_up(ClientState& state, ThreadRecord& me, const Attachment& a,
     distance = static_cast<uint32_t>(std::countr_zero(distances)) + 1;
     distances &= distances - 1;
   }
-  READ_STEP("client.get_before_absent");
+  WARM_STEP("client.get_before_absent");
   // At the end: at the start only, a miss can be false.
   return a.current() || !WARM_RULE("client.generation_after_miss") ? Lookup::absent : Lookup::reattach;
 }
@@ -413,6 +413,9 @@ base::Status release(ClientState& state, warm_view& view) noexcept {
   std::memset(view.internal, 0, sizeof view.internal);
   if (it.link == nullptr) return {};
   // The cell goes back only after the pin is gone: its next user must not find his own pin cleared.
+  const bool clear_first = WARM_RULE("client.pin_cleared_first");
+  if (!clear_first) state.give_back_cell(me, *it.link, it.cell);
+  WARM_STEP("client.release_begun");
   layout::store_release(it.link->region().pins[it.cell], 0);
   WARM_FAILPOINT("client.pin_cleared");
   std::free(std::exchange(it.twin->owned, nullptr));
@@ -431,7 +434,7 @@ base::Status release(ClientState& state, warm_view& view) noexcept {
   }
   ClientState::leave(me);
   if (last) state.drop_segment();
-  state.give_back_cell(me, *it.link, it.cell);
+  if (clear_first) state.give_back_cell(me, *it.link, it.cell);
   return {};
 }
 
