@@ -4,6 +4,7 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include <toml++/toml.h>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
@@ -13,7 +14,6 @@
 #include <map>
 #include <sstream>
 #include <string_view>
-#include <toml++/toml.h>
 #include <vector>
 
 namespace warmtier::daemon {
@@ -34,8 +34,9 @@ template <typename Number>
 Reader number(Number* ret_value, uint64_t min, uint64_t max) {
   return [=](const toml::node& node, const std::string& where) -> Status {
     const auto value = node.value_exact<int64_t>();
-    if (!value) return fail(WARM_E_INVALID, "%s is not a whole number; %llu to %llu are possible", where.c_str(),
-                            static_cast<unsigned long long>(min), static_cast<unsigned long long>(max));
+    if (!value)
+      return fail(WARM_E_INVALID, "%s is not a whole number; %llu to %llu are possible", where.c_str(),
+                  static_cast<unsigned long long>(min), static_cast<unsigned long long>(max));
     if (*value < 0 || static_cast<uint64_t>(*value) < min || static_cast<uint64_t>(*value) > max) {
       return fail(WARM_E_INVALID, "%s is %lld; %llu to %llu are possible", where.c_str(), static_cast<long long>(*value),
                   static_cast<unsigned long long>(min), static_cast<unsigned long long>(max));
@@ -90,7 +91,8 @@ Status read_table(const toml::node& node, const std::string& file, const std::st
     if (reader == readers.end()) {
       std::string known;
       for (const auto& [other, unused] : readers) known += (known.empty() ? "" : ", ") + other;
-      return fail(WARM_E_INVALID, "%s: unknown key %s; known here: %s", place_of(file, value).c_str(), full.c_str(), known.c_str());
+      return fail(WARM_E_INVALID, "%s: unknown key %s; known here: %s", place_of(file, value).c_str(), full.c_str(),
+                  known.c_str());
     }
     if (auto s = reader->second(value, place_of(file, value) + ": " + full); !s) return s;
   }
@@ -104,7 +106,8 @@ Reader table(const std::string& file, const std::string& name, Readers readers) 
 std::optional<uint32_t> number_of(std::string_view name) {
   uint32_t id = 0;
   const auto parsed = std::from_chars(name.data(), name.data() + name.size(), id);
-  if (parsed.ec != std::errc() || parsed.ptr != name.data() + name.size() || id == std::numeric_limits<uint32_t>::max()) return std::nullopt;
+  if (parsed.ec != std::errc() || parsed.ptr != name.data() + name.size() || id == std::numeric_limits<uint32_t>::max())
+    return std::nullopt;
   return id;
 }
 
@@ -121,8 +124,8 @@ std::optional<uint32_t> group_id(const std::string& name) {
 }
 
 // A table of names (or numbers) and what each may do.
-Reader people(const std::string& file, const std::string& name, const char* kind, std::optional<uint32_t> (*find)(const std::string&),
-              std::map<uint32_t, layout::Access>* ret_rules) {
+Reader people(const std::string& file, const std::string& name, const char* kind,
+              std::optional<uint32_t> (*find)(const std::string&), std::map<uint32_t, layout::Access>* ret_rules) {
   return [=](const toml::node& node, const std::string&) -> Status {
     const toml::table* rules = node.as_table();
     if (rules == nullptr) return fail(WARM_E_INVALID, "%s: %s is not a table", place_of(file, node).c_str(), name.c_str());
@@ -177,7 +180,9 @@ Status parse_config(const std::string& source, const std::string& name, Config* 
       {"users", people(name, "access.users", "user", user_id, &config.access.users)},
       {"groups", people(name, "access.groups", "group", group_id, &config.access.groups)},
   };
-  const Readers all = {{"store", table(name, "store", store)}, {"daemon", table(name, "daemon", daemon)}, {"access", table(name, "access", rules)}};
+  const Readers all = {{"store", table(name, "store", store)},
+                       {"daemon", table(name, "daemon", daemon)},
+                       {"access", table(name, "access", rules)}};
   try {
     const toml::table parsed = toml::parse(source, name);
     if (auto s = read_table(parsed, name, "", all); !s) return s;
@@ -204,7 +209,8 @@ base::Result<std::string> default_socket_path() {
     return std::string(first) + "/sock";
   }
   if (::geteuid() == 0) return std::string("/run/warmtier/sock");
-  if (const char* runtime = std::getenv("XDG_RUNTIME_DIR"); runtime != nullptr && *runtime != '\0') return std::string(runtime) + "/warmtier.sock";
+  if (const char* runtime = std::getenv("XDG_RUNTIME_DIR"); runtime != nullptr && *runtime != '\0')
+    return std::string(runtime) + "/warmtier.sock";
   return fail(WARM_E_INVALID, "no place for the socket: give --socket PATH, or set XDG_RUNTIME_DIR");
 }
 

@@ -60,12 +60,16 @@ bool parse_number(const char* text, uint64_t min, uint64_t max, std::optional<Nu
 
 int main(int argc, char** argv) {
   enum Flag : int { store = 1, socket, config, dimensions, capacity, io, init, version, help };
-  static const option flags[] = {
-      {"store", required_argument, nullptr, store},   {"socket", required_argument, nullptr, socket},
-      {"config", required_argument, nullptr, config}, {"dimensions", required_argument, nullptr, dimensions},
-      {"capacity", required_argument, nullptr, capacity}, {"io", required_argument, nullptr, io},
-      {"init", no_argument, nullptr, init},           {"version", no_argument, nullptr, version},
-      {"help", no_argument, nullptr, help},           {nullptr, 0, nullptr, 0}};
+  static const option flags[] = {{"store", required_argument, nullptr, store},
+                                 {"socket", required_argument, nullptr, socket},
+                                 {"config", required_argument, nullptr, config},
+                                 {"dimensions", required_argument, nullptr, dimensions},
+                                 {"capacity", required_argument, nullptr, capacity},
+                                 {"io", required_argument, nullptr, io},
+                                 {"init", no_argument, nullptr, init},
+                                 {"version", no_argument, nullptr, version},
+                                 {"help", no_argument, nullptr, help},
+                                 {nullptr, 0, nullptr, 0}};
   daemon::Config given;
   std::string config_path;
   std::optional<daemon::io::Choice> backend;
@@ -83,7 +87,8 @@ int main(int argc, char** argv) {
         break;
       case capacity:
         if (!parse_number(optarg, 1, layout::kCapacityMax, &given.capacity)) {
-          return usage_error("--capacity %s: 1 to %llu are possible", optarg, static_cast<unsigned long long>(layout::kCapacityMax));
+          return usage_error("--capacity %s: 1 to %llu are possible", optarg,
+                             static_cast<unsigned long long>(layout::kCapacityMax));
         }
         break;
       case io: {
@@ -112,7 +117,8 @@ int main(int argc, char** argv) {
   if (settings.store.empty()) return usage_error("which store? Give --store DIR, or [store] path in the configuration");
 
   if (auto s = daemon::run_server(settings); !s) {
-    daemon::session::log_line(daemon::session::Priority::error, "%s (%s)", s.error().text.c_str(), base::code_name(s.error().code));
+    daemon::session::log_line(daemon::session::Priority::error, "%s (%s)", s.error().text.c_str(),
+                              base::code_name(s.error().code));
     return kExitFailure;
   }
   return 0;

@@ -219,16 +219,16 @@ Status make_store_if_absent(const Config& config) {
   options.capacity = config.capacity.value_or(kCapacityDefault);
   options.segment_bytes = config.segment_bytes.value_or(layout::kSegmentBytesDefault);
   if (auto s = store::initialise(config.store, options); !s) return s;
-  log_line(Priority::notice, "made a new store in %s: %u dimensions, %llu records at most", config.store.c_str(), options.dimensions,
-           static_cast<unsigned long long>(options.capacity));
+  log_line(Priority::notice, "made a new store in %s: %u dimensions, %llu records at most", config.store.c_str(),
+           options.dimensions, static_cast<unsigned long long>(options.capacity));
   return {};
 }
 
 Status check_wishes(const Config& config, const Store& store) {
   const layout::Geometry& geometry = store.geometry();
   if (config.dimensions && *config.dimensions != geometry.dimensions) {
-    return fail(WARM_E_INVALID, "the store has %u dimensions, asked for are %u: they are fixed when it is made", geometry.dimensions,
-                *config.dimensions);
+    return fail(WARM_E_INVALID, "the store has %u dimensions, asked for are %u: they are fixed when it is made",
+                geometry.dimensions, *config.dimensions);
   }
   if (config.capacity && *config.capacity != geometry.capacity) {
     return fail(WARM_E_INVALID, "the store has a capacity of %llu records, asked for are %llu: it is fixed when it is made",
@@ -248,7 +248,10 @@ base::Result<Listening> listen(const Config& config) {
   if (given < 0) return fail_errno(-given, "take over the sockets of the service manager");
   if (given > 0) {
     if (given != 1 || ::sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_SEQPACKET, 1, nullptr, 0) <= 0) {
-      return fail(WARM_E_INVALID, "the service manager handed over %d sockets; one is needed, listening, of type SEQPACKET (ListenSequentialPacket=)", given);
+      return fail(
+          WARM_E_INVALID,
+          "the service manager handed over %d sockets; one is needed, listening, of type SEQPACKET (ListenSequentialPacket=)",
+          given);
     }
     return Listening{.fd = base::Fd(SD_LISTEN_FDS_START), .path = {}, .inode = {}};
   }
@@ -267,7 +270,7 @@ base::Result<Listening> listen(const Config& config) {
 }
 
 void remove_socket(const Listening& listening) noexcept {
-  struct stat st {};
+  struct stat st{};
   if (listening.path.empty() || ::lstat(listening.path.c_str(), &st) != 0) return;
   if (base::InodeId{.device = st.st_dev, .inode = st.st_ino} == listening.inode) ::unlink(listening.path.c_str());
 }
@@ -299,7 +302,8 @@ Status run_server(const Config& config) {
   ::signal(SIGXFSZ, SIG_IGN);  // the I/O room wants the error instead
   const uint64_t descriptors = raise_descriptor_limit();
   if (descriptors < kDescriptorsKept + kDescriptorsPerSession) {
-    return fail(WARM_E_LIMIT, "%llu file descriptors are allowed; at least %llu are needed", static_cast<unsigned long long>(descriptors),
+    return fail(WARM_E_LIMIT, "%llu file descriptors are allowed; at least %llu are needed",
+                static_cast<unsigned long long>(descriptors),
                 static_cast<unsigned long long>(kDescriptorsKept + kDescriptorsPerSession));
   }
 
@@ -333,7 +337,8 @@ Status run_server(const Config& config) {
   world.capacity = store.geometry().capacity;
   world.own_segment_above_bytes = store.own_segment_above_bytes();
   world.lanes = session::lanes_on_this_host();
-  world.sessions_max = static_cast<uint32_t>(std::min<uint64_t>((descriptors - kDescriptorsKept) / kDescriptorsPerSession, UINT32_MAX));
+  world.sessions_max =
+      static_cast<uint32_t>(std::min<uint64_t>((descriptors - kDescriptorsKept) / kDescriptorsPerSession, UINT32_MAX));
   world.channels_directory = channels->get();
   world.published = &store.published();
   world.status = &store.status();
@@ -371,24 +376,28 @@ Status run_server(const Config& config) {
   }
   WARM_FAILPOINT("daemon.restart.listening");
   // From here on readers believe the new index; only then may an answer appear.
-  store.open_generation();
+  const bool generation_first = WARM_RULE("daemon.generation_before_result");
+  if (generation_first) store.open_generation();
   WARM_FAILPOINT("daemon.restart.generation");
-  answer_what_was_in_flight(store, adopted);
+  if (WARM_RULE("daemon.decided_is_answered")) answer_what_was_in_flight(store, adopted);
+  if (!generation_first) store.open_generation();
   store.clear_intent();
   WARM_FAILPOINT("daemon.restart.cleared");
 
   store.set_pin_source(&sessions);
-  store.set_index_publisher([&intake](int fd, uint32_t homes_log2, uint64_t generation) { intake.publish_index(fd, homes_log2, generation); });
+  store.set_index_publisher(
+      [&intake](int fd, uint32_t homes_log2, uint64_t generation) { intake.publish_index(fd, homes_log2, generation); });
   StoreLoop loop(store, sessions, mail, epoll.get(), uint64_t{config.spin_us} * base::kNsPerUs);
   if (auto s = loop.prepare(); !s) return stop_listening(std::move(s));
   std::thread intake_thread([&intake] { intake.run(); });
 
   const layout::StatusPage& status = store.status();
   log_line(Priority::info, "serving %s at %s: %llu records, %u dimensions, %s", config.store.c_str(),
-           listening->path.empty() ? "the service manager's socket" : listening->path.c_str(), static_cast<unsigned long long>(status.records),
-           store.geometry().dimensions, (*io)->describe().c_str());
+           listening->path.empty() ? "the service manager's socket" : listening->path.c_str(),
+           static_cast<unsigned long long>(status.records), store.geometry().dimensions, (*io)->describe().c_str());
   if (status.orphans > 0) {
-    log_line(Priority::notice, "%llu sessions of the last daemon live on; until they attach again no slot that was used before is used again",
+    log_line(Priority::notice,
+             "%llu sessions of the last daemon live on; until they attach again no slot that was used before is used again",
              static_cast<unsigned long long>(status.orphans));
   }
   ::sd_notifyf(0, "READY=1\nSTATUS=Serving %llu records", static_cast<unsigned long long>(status.records));

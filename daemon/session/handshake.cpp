@@ -28,7 +28,8 @@ base::Result<base::Fd> reopen_for_writing(int fd) {
 
 base::Status check_hello(const layout::Hello& hello) {
   if (hello.protocol_version != layout::kProtocolVersion) {
-    return base::fail(WARM_E_VERSION, "the library speaks protocol %u, this daemon %u", hello.protocol_version, layout::kProtocolVersion);
+    return base::fail(WARM_E_VERSION, "the library speaks protocol %u, this daemon %u", hello.protocol_version,
+                      layout::kProtocolVersion);
   }
   static const auto own = layout::fingerprints();
   for (uint32_t i = 0; i < layout::kRegions; ++i) {
@@ -81,7 +82,8 @@ Room* Rooms::of(const Channel* channel) noexcept {
 
 base::Result<uint32_t> Rooms::take_index(Room& room) {
   const auto free = std::ranges::find(room.taken, false);
-  if (free == room.taken.end()) return base::fail(WARM_E_LIMIT, "the channel has %u sessions and that is the limit", layout::kSessionsPerChannel);
+  if (free == room.taken.end())
+    return base::fail(WARM_E_LIMIT, "the channel has %u sessions and that is the limit", layout::kSessionsPerChannel);
   const auto index = static_cast<uint32_t>(free - room.taken.begin());
   if (auto s = room.channel->prepare_session(index); !s) return base::pass(std::move(s));
   room.taken[index] = true;
@@ -236,7 +238,8 @@ base::Result<SegmentsPacket> compose_segments(store::Published& published, const
   packet.message.epoch = list.epoch;
   packet.message.last = packet.next == list.numbers.size() ? 1 : 0;
   packet.bytes = offsetof(layout::Segments, numbers) + packet.message.count * sizeof packet.message.numbers[0];
-  packet.message.header = {.kind = static_cast<uint32_t>(layout::MessageKind::segments), .bytes = static_cast<uint32_t>(packet.bytes)};
+  packet.message.header = {.kind = static_cast<uint32_t>(layout::MessageKind::segments),
+                           .bytes = static_cast<uint32_t>(packet.bytes)};
   return packet;
 }
 

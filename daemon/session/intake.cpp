@@ -41,7 +41,11 @@ constexpr uint32_t kSocketEvents = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
 }  // namespace
 
 Intake::Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_epoll)
-    : world_(world), mail_(mail), stage_(std::move(stage)), doorbell_epoll_(doorbell_epoll), rooms_(world_),
+    : world_(world),
+      mail_(mail),
+      stage_(std::move(stage)),
+      doorbell_epoll_(doorbell_epoll),
+      rooms_(world_),
       buffer_(layout::kMessageBytesMax) {}
 
 base::Status Intake::watch(int fd, uint64_t tag, uint32_t events) {
@@ -220,7 +224,8 @@ void Intake::accept_under_shortage() {
 
 void Intake::greet_or_refuse(base::Fd socket) {
   if (connections_.size() >= world_.sessions_max) {
-    if (!limit_logged_) log_line(Priority::warning, "%u sessions are open and that is the limit: more are refused", world_.sessions_max);
+    if (!limit_logged_)
+      log_line(Priority::warning, "%u sessions are open and that is the limit: more are refused", world_.sessions_max);
     limit_logged_ = true;
     // Unread bytes at a close would make the peer see a reset instead of the reason.
     while (receive_packet(socket.get(), buffer_).state == Packet::State::received) {
@@ -381,7 +386,8 @@ void Intake::handle_hello(Connection& connection, Packet& packet) {
   }
   const layout::Access access = world_.access.of(peer->uid, peer->gid, peer->groups, world_.own_uid);
   if (access == layout::Access::none) {
-    refuse(connection, WARM_E_ACCESS, "user " + std::to_string(peer->uid) + " has no access to this store ([access] in the configuration)");
+    refuse(connection, WARM_E_ACCESS,
+           "user " + std::to_string(peer->uid) + " has no access to this store ([access] in the configuration)");
     return;
   }
   if (hello.resume_session != 0 && packet.descriptors.size() == 2 && try_resume(connection, hello, *peer, packet)) return;
@@ -395,7 +401,8 @@ bool Intake::try_resume(Connection& connection, const layout::Hello& hello, Peer
   Room* room = rooms_.of(earlier->session->channel);
   if (room == nullptr) return false;
   const bool region_known = room->adopted ? earlier->region_known : true;
-  auto handed = check_resume(hello, peer, *earlier->session, *room, region_known, packet.descriptors[0].get(), packet.descriptors[1].get());
+  auto handed =
+      check_resume(hello, peer, *earlier->session, *room, region_known, packet.descriptors[0].get(), packet.descriptors[1].get());
   if (!handed) return false;
   WARM_FAILPOINT("daemon.handshake.resumed");
   close_socket(*earlier);
@@ -407,7 +414,8 @@ bool Intake::try_resume(Connection& connection, const layout::Hello& hello, Peer
     earlier->pidfd = std::move(peer.pidfd);
     (void)watch(earlier->pidfd.get(), tag_of(earlier->id, kTagPidfd), EPOLLIN);
   }
-  mail_.to_store.post(Resume{.session = earlier->session, .region = std::move(handed->region), .lanes = std::move(handed->lanes)});
+  mail_.to_store.post(
+      Resume{.session = earlier->session, .region = std::move(handed->region), .lanes = std::move(handed->lanes)});
   forget(connection);
   return true;
 }
@@ -543,7 +551,9 @@ void Intake::flush_segments(Connection& connection) {
 void Intake::publish_index(int index_fd, uint32_t homes_log2, uint64_t generation) {
   const layout::IndexMessage message{
       .header = {.kind = static_cast<uint32_t>(layout::MessageKind::index), .bytes = sizeof message},
-      .generation = generation, .homes_log2 = homes_log2, .reserved = 0};
+      .generation = generation,
+      .homes_log2 = homes_log2,
+      .reserved = 0};
   const std::scoped_lock lock(subscribers_mutex_);
   auto own = base::reopen_read_only(index_fd);
   if (!own) log_line(Priority::error, "a larger index cannot be handed out: %s", own.error().text.c_str());
@@ -557,7 +567,8 @@ void Intake::publish_index(int index_fd, uint32_t homes_log2, uint64_t generatio
 
 void Intake::handle_put(Connection& connection, std::span<const std::byte> message, const base::Fd& content) {
   connection.put_pending = true;
-  LargePut put = receive_large_put(message, content, connection.session->access, world_.limits, world_.own_segment_above_bytes, stage_);
+  LargePut put =
+      receive_large_put(message, content, connection.session->access, world_.limits, world_.own_segment_above_bytes, stage_);
   mail_.to_store.post(Put{.session = connection.session, .put = std::move(put)});
 }
 

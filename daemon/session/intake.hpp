@@ -57,7 +57,7 @@ class Intake {
     base::Deadline deadline = base::Deadline::never();  // for the hello
     std::shared_ptr<Session> session;
     base::Fd session_memfd;  // until the welcome is sent
-    base::Fd lanes_memfd;    // handed back, until the store thread has taken it
+    base::Fd lanes_memfd;  // handed back, until the store thread has taken it
     bool region_known = false;
     bool put_pending = false;
     std::optional<SegmentList> segments;

@@ -52,7 +52,7 @@ void answer_cell(ResultCell& cell, uint64_t ticket, const Answer& answer) noexce
 enum class Ticket { open, answered, out_of_range };
 Ticket ticket_state(const ResultCell& cell, uint64_t ticket) noexcept {
   const uint64_t last = layout::load_relaxed(cell.number);
-  if (last >= ticket) return Ticket::answered;
+  if (last >= ticket) return WARM_RULE("daemon.answered_is_done") ? Ticket::answered : Ticket::open;
   return ticket - last > kTicketStepMax || ticket > layout::kRequestNumberMax ? Ticket::out_of_range : Ticket::open;
 }
 
@@ -122,13 +122,21 @@ Served Channel::serve_lane(uint32_t lane, Executor& executor, const RequestLimit
   } else {
     const std::byte* embedding = entry + sizeof(RequestHeader);
     const std::byte* id = embedding + uint64_t{header.dimensions} * sizeof(float);
-    const store::Request request{.header = header, .embedding = embedding, .id = id, .content = id + header.id_bytes, .staged = nullptr};
-    const store::Origin origin{.channel = static_cast<uint32_t>(number_), .lane = lane, .number = number, .session_index = session->index,
-                               .session = session->number, .ticket = header.ticket, .cell = header.cell};
+    const store::Request request{
+        .header = header, .embedding = embedding, .id = id, .content = id + header.id_bytes, .staged = nullptr};
+    const store::Origin origin{.channel = static_cast<uint32_t>(number_),
+                               .lane = lane,
+                               .number = number,
+                               .session_index = session->index,
+                               .session = session->number,
+                               .ticket = header.ticket,
+                               .cell = header.cell};
     if (executor.execute(request, origin, answer) == Disposition::wait) return Served::stalled;
   }
-  answer_cell(cell, header.ticket, answer);
+  const bool result_first = WARM_RULE("daemon.result_before_done");
+  if (result_first) answer_cell(cell, header.ticket, answer);
   count_done(lane, number);
+  if (!result_first) answer_cell(cell, header.ticket, answer);
   layout::fence_full();
   wake(*session, header.cell, cell);
   return Served::answered;
@@ -142,7 +150,8 @@ bool Channel::serve(Executor& executor, const RequestLimits& limits, layout::Sta
   const auto pass = [&](uint32_t from, uint32_t to) {
     for (uint32_t lane = from; lane < to; ++lane) {
       const uint64_t number = next[lane];
-      if (layout::load_acquire(lines[lane].seq[number % layout::kLaneEntries]) != number) [[likely]] continue;
+      if (layout::load_acquire(lines[lane].seq[number % layout::kLaneEntries]) != number) [[likely]]
+        continue;
       if (stalled_[lane] != 0) continue;
       const Served outcome = serve_lane(lane, executor, limits, status);
       if (outcome == Served::stalled) {
@@ -194,7 +203,8 @@ bool Channel::anything_published() const noexcept {
   if (!map_) return false;
   for (uint32_t lane = 0; lane < lanes_; ++lane) {
     const uint64_t number = next_[lane];
-    if (layout::load_acquire(commits()[lane].seq[number % layout::kLaneEntries]) == number && stalled_[lane] == 0 && number != 0) return true;
+    if (layout::load_acquire(commits()[lane].seq[number % layout::kLaneEntries]) == number && stalled_[lane] == 0 && number != 0)
+      return true;
   }
   return false;
 }
@@ -224,10 +234,15 @@ Served Channel::serve_socket(Executor& executor, const RequestLimits& limits, la
   if (answer.status != WARM_OK) {
     layout::count(answer.status == WARM_E_ACCESS ? status.refused : status.bad_requests);
   } else {
-    const store::Request whole{.header = header, .embedding = request.embedding, .id = request.id, .content = request.content,
-                               .staged = request.staged};
-    const store::Origin origin{.channel = static_cast<uint32_t>(number_), .lane = layout::kIntentLaneSocket, .number = request.number,
-                               .session_index = session.index, .session = session.number, .ticket = header.ticket, .cell = header.cell};
+    const store::Request whole{
+        .header = header, .embedding = request.embedding, .id = request.id, .content = request.content, .staged = request.staged};
+    const store::Origin origin{.channel = static_cast<uint32_t>(number_),
+                               .lane = layout::kIntentLaneSocket,
+                               .number = request.number,
+                               .session_index = session.index,
+                               .session = session.number,
+                               .ticket = header.ticket,
+                               .cell = header.cell};
     if (executor.execute(whole, origin, answer) == Disposition::wait) return Served::stalled;
   }
   answer_cell(cell, header.ticket, answer);
@@ -239,11 +254,13 @@ Served Channel::serve_socket(Executor& executor, const RequestLimits& limits, la
 
 void Channel::answer_decided(const store::Decided& decided) {
   const store::Origin& origin = decided.origin;
-  if (!decided.carried_out || origin.session_index >= layout::kSessionsPerChannel || origin.cell >= layout::kCellsPerSession) return;
+  if (!decided.carried_out || origin.session_index >= layout::kSessionsPerChannel || origin.cell >= layout::kCellsPerSession)
+    return;
   const bool by_socket = origin.lane == layout::kIntentLaneSocket;
   if (!by_socket && origin.lane >= lanes_) return;
   layout::SessionEntry& entry = results_.entry(origin.session_index);
-  const uint64_t done = by_socket ? layout::load_acquire(entry.socket_done) : layout::load_acquire(results_.done_line(origin.lane).done);
+  const uint64_t done =
+      by_socket ? layout::load_acquire(entry.socket_done) : layout::load_acquire(results_.done_line(origin.lane).done);
   if (done >= origin.number) return;
   ResultCell& cell = results_.cell(origin.session_index, origin.cell);
   // Its session was live when it was carried out, and no entry gets a new tenant before this.

@@ -16,8 +16,8 @@
 namespace warmtier::daemon::session {
 
 // What the store offers to other threads.
-using Stage = std::function<base::Result<store::StagedContent>(uint32_t id_bytes, uint64_t content_bytes,
-                                                               const std::function<base::Status(std::byte*, uint64_t, uint64_t)>& read)>;
+using Stage = std::function<base::Result<store::StagedContent>(
+    uint32_t id_bytes, uint64_t content_bytes, const std::function<base::Status(std::byte*, uint64_t, uint64_t)>& read)>;
 
 // Only memory that nobody can change, cut or grow any more, of the stated length, and of a file system whose reads cannot hang.
 base::Status check_content_memfd(int memfd, uint64_t content_bytes);
@@ -33,9 +33,9 @@ struct LargePut {
   [[nodiscard]] SocketRequest request() noexcept;
 };
 
-// `message` is a put message that validate_message found good. Reads the content, never maps it. What is wrong with the request or
-// its content becomes its answer.
-LargePut receive_large_put(std::span<const std::byte> message, const base::Fd& content, layout::Access access, const RequestLimits& limits,
-                           uint64_t own_segment_above_bytes, const Stage& stage);
+// `message` is a put message that validate_message found good. Reads the content, never maps it. What is wrong with the request
+// or its content becomes its answer.
+LargePut receive_large_put(std::span<const std::byte> message, const base::Fd& content, layout::Access access,
+                           const RequestLimits& limits, uint64_t own_segment_above_bytes, const Stage& stage);
 
 }  // namespace warmtier::daemon::session

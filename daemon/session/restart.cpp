@@ -74,8 +74,8 @@ bool last_run_is_void(int store_directory) noexcept {
   return ::pread(tier->get(), &word, sizeof word, at) == sizeof word && word != 0;
 }
 
-base::Result<std::vector<AdoptedChannel>> adopt_channels(int channels_directory, const StoreIdentity& store, const AccessRules& rules,
-                                                         uid_t own_uid, bool is_void) {
+base::Result<std::vector<AdoptedChannel>> adopt_channels(int channels_directory, const StoreIdentity& store,
+                                                         const AccessRules& rules, uid_t own_uid, bool is_void) {
   std::vector<AdoptedChannel> all;
   auto names = names_in(channels_directory);
   if (!names) return base::pass(std::move(names));

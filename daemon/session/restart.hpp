@@ -30,7 +30,7 @@ bool last_run_is_void(int store_directory) noexcept;
 
 // Reads channels/. Entries of processes that have ended become dead; files of no use, and those without a living session, are
 // unlinked. `rules` says what the orphans may do.
-base::Result<std::vector<AdoptedChannel>> adopt_channels(int channels_directory, const StoreIdentity& store, const AccessRules& rules,
-                                                         uid_t own_uid, bool is_void);
+base::Result<std::vector<AdoptedChannel>> adopt_channels(int channels_directory, const StoreIdentity& store,
+                                                         const AccessRules& rules, uid_t own_uid, bool is_void);
 
 }  // namespace warmtier::daemon::session

@@ -80,9 +80,11 @@ base::Result<Results> Results::open(int directory, const std::string& name, cons
   ResultsHeader header{};
   const ssize_t got = ::pread(results.fd_.get(), &header, sizeof header, 0);
   if (got < 0) return base::fail_errno(errno, "read channels/%s", name.c_str());
-  const auto verdict = layout::validate_results_header(std::as_bytes(std::span(&header, 1)).first(static_cast<size_t>(got)), store.store_id);
+  const auto verdict =
+      layout::validate_results_header(std::as_bytes(std::span(&header, 1)).first(static_cast<size_t>(got)), store.store_id);
   if (verdict != layout::Verdict::good) {
-    return base::fail(WARM_E_INVALID, "channels/%s is not a results file of this store: %s", name.c_str(), layout::verdict_text(verdict));
+    return base::fail(WARM_E_INVALID, "channels/%s is not a results file of this store: %s", name.c_str(),
+                      layout::verdict_text(verdict));
   }
   if (std::memcmp(header.boot_id, store.boot_id, sizeof header.boot_id) != 0) {
     return base::fail(WARM_E_INVALID, "channels/%s is from an earlier boot", name.c_str());
@@ -93,7 +95,8 @@ base::Result<Results> Results::open(int directory, const std::string& name, cons
   if (*bytes < layout::results_bytes(results.lanes_) || channel_of_results_name(name) != header.channel) {
     return base::fail(WARM_E_INVALID, "channels/%s does not fit its header", name.c_str());
   }
-  if (auto s = base::allocate(results.fd_.get(), 0, layout::results_cells_offset(results.lanes_)); !s) return base::pass(std::move(s));
+  if (auto s = base::allocate(results.fd_.get(), 0, layout::results_cells_offset(results.lanes_)); !s)
+    return base::pass(std::move(s));
   if (auto s = results.map(); !s) return base::pass(std::move(s));
   return results;
 }

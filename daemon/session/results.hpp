@@ -14,6 +14,7 @@
 #include <string>
 
 #include "base/error.hpp"
+#include "base/failpoint.hpp"
 #include "base/fd.hpp"
 #include "base/mapping.hpp"
 #include "layout/layout.hpp"
@@ -79,12 +80,17 @@ uint64_t channel_of_results_name(const std::string& name);
 constexpr const char* kNewResultsPrefix = "new-";
 
 // Stores a result, its number last (invariant 2), and nothing else.
-inline void store_result(layout::ResultCell& cell, uint64_t ticket, int32_t status, uint64_t sequence, uint32_t slot, uint64_t limit) noexcept {
+inline void store_result(layout::ResultCell& cell, uint64_t ticket, int32_t status, uint64_t sequence, uint32_t slot,
+                         uint64_t limit) noexcept {
+  const bool number_last = WARM_RULE("daemon.number_last");
+  if (!number_last) layout::store_release(cell.number, ticket);
+  WARM_FAILPOINT("daemon.result.begun");
   __atomic_store_n(&cell.status, status, __ATOMIC_RELAXED);
   layout::store_relaxed(cell.sequence, sequence);
   layout::store_relaxed(cell.slot, slot);
   layout::store_relaxed(cell.limit, limit);
-  layout::store_release(cell.number, ticket);
+  WARM_FAILPOINT("daemon.result.stored");
+  if (number_last) layout::store_release(cell.number, ticket);
 }
 
 }  // namespace warmtier::daemon::session

@@ -21,7 +21,12 @@ uint32_t pins_high(const layout::SessionRegion& region) noexcept {
 
 Sessions::Sessions(Executor& executor, Numbers& numbers, Mailboxes& mail, layout::StatusPage& status, const RequestLimits& limits,
                    int channels_directory, base::Deadline orphan_grace)
-    : executor_(executor), numbers_(numbers), mail_(mail), status_(status), limits_(limits), channels_directory_(channels_directory),
+    : executor_(executor),
+      numbers_(numbers),
+      mail_(mail),
+      status_(status),
+      limits_(limits),
+      channels_directory_(channels_directory),
       orphan_grace_(orphan_grace) {}
 
 void Sessions::adopt(Channel* channel, const std::vector<std::shared_ptr<Session>>& orphans) {
@@ -37,8 +42,8 @@ void Sessions::set_counts() {
   uint64_t sessions = 0;
   active_.clear();
   for (Channel* channel : channels_) {
-    sessions += channel->live_sessions();
-    if (channel->live_sessions() > 0 && channel->has_lanes()) active_.push_back(channel);
+    sessions += channel->live_sessions().size();
+    if (!channel->live_sessions().empty() && channel->has_lanes()) active_.push_back(channel);
   }
   layout::store_relaxed(status_.sessions, sessions);
   layout::store_relaxed(status_.channels, channels_.size());
@@ -70,7 +75,8 @@ void Sessions::handle(Attach message) {
   auto status = attach(message.session);
   set_counts();
   refresh_counters();
-  mail_.to_intake.post(Attached{.session = std::move(message.session), .socket_done = 0, .resumed = false, .status = std::move(status)});
+  mail_.to_intake.post(
+      Attached{.session = std::move(message.session), .socket_done = 0, .resumed = false, .status = std::move(status)});
 }
 
 void Sessions::handle(Resume message) {
@@ -91,7 +97,8 @@ void Sessions::handle(Resume message) {
   set_counts();
   refresh_counters();
   const uint64_t socket_done = layout::load_relaxed(channel.results().entry(session.index).socket_done);
-  mail_.to_intake.post(Attached{.session = std::move(message.session), .socket_done = socket_done, .resumed = true, .status = {}});
+  mail_.to_intake.post(
+      Attached{.session = std::move(message.session), .socket_done = socket_done, .resumed = true, .status = {}});
 }
 
 void Sessions::handle(End message) {
@@ -104,7 +111,7 @@ bool Sessions::try_end(const std::shared_ptr<Session>& session) {
     // Large puts of it that wait are requests of it like any other; those behind other sessions' are not overtaken.
     if (std::ranges::any_of(puts_, [&](const Put& put) { return put.session == session; })) return false;
     WARM_FAILPOINT("daemon.sweep.before");
-    if (!channel.sweep(executor_, limits_, status_)) return false;
+    if (WARM_RULE("daemon.sweep_before_dead") && !channel.sweep(executor_, limits_, status_)) return false;
     WARM_FAILPOINT("daemon.sweep.after");
     channel.end_session(*session);
     if (session->region) {
@@ -124,9 +131,7 @@ bool Sessions::try_end(const std::shared_ptr<Session>& session) {
   return true;
 }
 
-void Sessions::handle(Put message) {
-  puts_.push_back(std::move(message));
-}
+void Sessions::handle(Put message) { puts_.push_back(std::move(message)); }
 
 // False: it must wait for a slot.
 bool Sessions::serve_put(Put& put) {
@@ -139,7 +144,7 @@ bool Sessions::serve_put(Put& put) {
 }
 
 void Sessions::handle(Drop message) {
-  WARM_ASSERT(message.channel->live_sessions() == 0);
+  WARM_ASSERT(message.channel->live_sessions().empty());
   std::erase(channels_, message.channel);
   set_counts();
   mail_.to_intake.post(Dropped{.channel = message.channel});
@@ -172,7 +177,8 @@ bool Sessions::retry_ends() {
 }
 
 bool Sessions::anything_stalled() const noexcept {
-  return puts_stalled_ || !ending_.empty() || std::ranges::any_of(active_, [](const Channel* channel) { return channel->any_stalled(); });
+  return puts_stalled_ || !ending_.empty() ||
+         std::ranges::any_of(active_, [](const Channel* channel) { return channel->any_stalled(); });
 }
 
 bool Sessions::retry() {
@@ -204,8 +210,8 @@ void Sessions::add_counters(Session& session) {
 
 void Sessions::refresh_counters() {
   for (Channel* channel : active_) {
-    for (const auto& session : channel->sessions()) {
-      if (session && session->region) add_counters(*session);
+    for (Session* session : channel->live_sessions()) {
+      if (session->region) add_counters(*session);
     }
   }
 }
@@ -214,7 +220,8 @@ bool Sessions::complete() {
   if (orphans_ == 0) return true;
   if (!orphan_grace_.passed()) return false;
   if (!grace_logged_) {
-    log_line(Priority::warning, "%u sessions of the last daemon did not attach again within orphan_grace: views that they hold can be wrong",
+    log_line(Priority::warning,
+             "%u sessions of the last daemon did not attach again within orphan_grace: views that they hold can be wrong",
              orphans_);
   }
   grace_logged_ = true;
@@ -223,9 +230,8 @@ bool Sessions::complete() {
 
 void Sessions::for_each_pin(const std::function<void(uint32_t slot)>& visit) {
   for (Channel* channel : channels_) {
-    if (channel->live_sessions() == 0) continue;
-    for (const auto& session : channel->sessions()) {
-      if (!session || !session->region) continue;
+    for (const Session* session : channel->live_sessions()) {
+      if (!session->region) continue;
       const layout::SessionRegion& region = *session->shared();
       const uint32_t high = pins_high(region);
       for (uint32_t cell = 0; cell < high; ++cell) {

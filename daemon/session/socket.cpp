@@ -20,7 +20,8 @@ base::Result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof address.sun_path) {
-    return base::fail(WARM_E_LIMIT, "socket path \"%s\" has %zu bytes; 1 to %zu are possible", path.c_str(), path.size(), sizeof address.sun_path - 1);
+    return base::fail(WARM_E_LIMIT, "socket path \"%s\" has %zu bytes; 1 to %zu are possible", path.c_str(), path.size(),
+                      sizeof address.sun_path - 1);
   }
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   return address;
@@ -34,15 +35,17 @@ base::Result<base::Fd> new_socket() {
 
 // What stands at the path: nothing, a socket that nobody serves, or something to leave alone.
 base::Status check_free(const std::string& path, const sockaddr_un& address) {
-  struct stat st {};
+  struct stat st{};
   if (::lstat(path.c_str(), &st) != 0) {
     if (errno == ENOENT) return {};
     return base::fail_errno(errno, "look at %s", path.c_str());
   }
-  if (!S_ISSOCK(st.st_mode)) return base::fail(WARM_E_EXISTS, "%s is there and is not a socket: choose another path or remove it", path.c_str());
+  if (!S_ISSOCK(st.st_mode))
+    return base::fail(WARM_E_EXISTS, "%s is there and is not a socket: choose another path or remove it", path.c_str());
   auto probe = new_socket();
   if (!probe) return base::pass(std::move(probe));
-  if (::connect(probe->get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 || errno == EAGAIN || errno == EINPROGRESS) {
+  if (::connect(probe->get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 || errno == EAGAIN ||
+      errno == EINPROGRESS) {
     return base::fail(WARM_E_BUSY, "a daemon answers at %s already", path.c_str());
   }
   // Refused: its listener is gone. Another type of socket is somebody else's.
@@ -135,9 +138,10 @@ base::Result<Listener> listen_at(const std::string& path, unsigned mode) {
   };
   if (::chmod(beside.c_str(), mode) != 0) return undo(base::fail_errno(errno, "chmod %s", beside.c_str()));
   if (::listen(fd->get(), SOMAXCONN) != 0) return undo(base::fail_errno(errno, "listen at %s", path.c_str()));
-  struct stat st {};
+  struct stat st{};
   if (::lstat(beside.c_str(), &st) != 0) return undo(base::fail_errno(errno, "look at %s", beside.c_str()));
-  if (::rename(beside.c_str(), path.c_str()) != 0) return undo(base::fail_errno(errno, "rename %s to %s", beside.c_str(), path.c_str()));
+  if (::rename(beside.c_str(), path.c_str()) != 0)
+    return undo(base::fail_errno(errno, "rename %s to %s", beside.c_str(), path.c_str()));
   return Listener{.fd = std::move(*fd), .inode = {.device = st.st_dev, .inode = st.st_ino}};
 }
 

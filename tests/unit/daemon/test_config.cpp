@@ -14,7 +14,8 @@ void expect_refused(const std::string& text, const std::string& part) {
   config.store = "untouched";
   const auto status = parse_config(text, "w.toml", &config);
   cr_assert(!status.has_value(), "taken: %s", text.c_str());
-  cr_assert(status.error().text.find(part) != std::string::npos, "\"%s\" is not in \"%s\"", part.c_str(), status.error().text.c_str());
+  cr_assert(status.error().text.find(part) != std::string::npos, "\"%s\" is not in \"%s\"", part.c_str(),
+            status.error().text.c_str());
   cr_assert(config.store == "untouched");
 }
 

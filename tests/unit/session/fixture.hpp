@@ -1,4 +1,5 @@
-// A channel and its sessions without sockets, a store that only takes notes, and a client that writes lanes by hand: also wrongly.
+// A channel and its sessions without sockets, a store that only takes notes, and a client that writes lanes by hand: also
+// wrongly.
 #pragma once
 
 #include <fcntl.h>
@@ -60,7 +61,8 @@ class NotingExecutor final : public Executor, public Numbers {
     if (full) return store::Disposition::wait;
     Executed one;
     one.id.assign(reinterpret_cast<const char*>(request.id), request.header.id_bytes);
-    if (request.content != nullptr) one.content.assign(reinterpret_cast<const char*>(request.content), request.header.content_bytes);
+    if (request.content != nullptr)
+      one.content.assign(reinterpret_cast<const char*>(request.content), request.header.content_bytes);
     if (request.header.dimensions > 0) std::memcpy(&one.first_value, request.embedding, sizeof one.first_value);
     one.origin = origin;
     executed.push_back(one);
@@ -93,7 +95,8 @@ class LaneWriter {
     auto map = base::WriteMapping::map(lanes_memfd, layout::channel_bytes(lanes));
     map_ = std::move(*map);
   }
-  static layout::RequestHeader put(const Session& session, uint32_t cell, uint64_t ticket, const std::string& id, const std::string& content) {
+  static layout::RequestHeader put(const Session& session, uint32_t cell, uint64_t ticket, const std::string& id,
+                                   const std::string& content) {
     layout::RequestHeader header{};
     header.session = session.number;
     header.session_index = session.index;
@@ -106,12 +109,15 @@ class LaneWriter {
     header.content_bytes = content.size();
     return header;
   }
-  std::byte* entry(uint32_t lane, uint64_t number) const { return map_.data() + layout::channel_entry_offset(lanes_, lane, number); }
-  uint64_t& commit(uint32_t lane, uint64_t number) const {
-    return reinterpret_cast<layout::CommitLine*>(map_.data() + layout::channel_commits_offset())[lane].seq[number % layout::kLaneEntries];
+  std::byte* entry(uint32_t lane, uint64_t number) const {
+    return map_.data() + layout::channel_entry_offset(lanes_, lane, number);
   }
-  void fill(uint32_t lane, uint64_t number, const layout::RequestHeader& header, const std::string& id, const std::string& content,
-            float value = 1.5F) const {
+  uint64_t& commit(uint32_t lane, uint64_t number) const {
+    return reinterpret_cast<layout::CommitLine*>(map_.data() + layout::channel_commits_offset())[lane]
+        .seq[number % layout::kLaneEntries];
+  }
+  void fill(uint32_t lane, uint64_t number, const layout::RequestHeader& header, const std::string& id,
+            const std::string& content, float value = 1.5F) const {
     std::byte* at = entry(lane, number);
     std::memcpy(at, &header, sizeof header);
     at += sizeof header;
@@ -120,7 +126,8 @@ class LaneWriter {
     std::memcpy(at, id.data(), id.size());
     std::memcpy(at + id.size(), content.data(), content.size());
   }
-  void publish(uint32_t lane, uint64_t number, const layout::RequestHeader& header, const std::string& id, const std::string& content) const {
+  void publish(uint32_t lane, uint64_t number, const layout::RequestHeader& header, const std::string& id,
+               const std::string& content) const {
     fill(lane, number, header, id, content);
     layout::store_release(commit(lane, number), number);
   }
@@ -143,8 +150,8 @@ struct Workplace {
   std::unique_ptr<LaneWriter> lanes;
 
   Workplace() {
-    channel = std::move(*Channel::create(directory.fd(), identity(), {.uid = ::getuid(), .namespace_device = 1, .namespace_inode = 2},
-                                         layout::kLanesMin));
+    channel = std::move(*Channel::create(directory.fd(), identity(),
+                                         {.uid = ::getuid(), .namespace_device = 1, .namespace_inode = 2}, layout::kLanesMin));
     (void)channel->publish(directory.fd(), executor.take_channel_number());
     lanes = std::make_unique<LaneWriter>(channel->lanes_fd(), channel->lanes());
     add_session(0);

@@ -217,13 +217,16 @@ class RawClient {
     }
   }
   [[nodiscard]] const layout::SessionEntry& entry() const {
-    return reinterpret_cast<const layout::SessionEntry*>(results.data() + layout::results_sessions_offset(welcome.lanes))[welcome.session_index];
+    return reinterpret_cast<const layout::SessionEntry*>(results.data() +
+                                                         layout::results_sessions_offset(welcome.lanes))[welcome.session_index];
   }
   [[nodiscard]] const layout::ResultCell& cell(uint32_t number) const {
-    return reinterpret_cast<const layout::ResultCell*>(results.data() + layout::results_cells_offset(welcome.lanes))
-        [uint64_t{welcome.session_index} * layout::kCellsPerSession + number];
+    return reinterpret_cast<const layout::ResultCell*>(
+        results.data() +
+        layout::results_cells_offset(welcome.lanes))[uint64_t{welcome.session_index} * layout::kCellsPerSession + number];
   }
-  [[nodiscard]] layout::RequestHeader request(uint32_t cell_number, uint64_t ticket, const std::string& id, uint64_t content_bytes) const {
+  [[nodiscard]] layout::RequestHeader request(uint32_t cell_number, uint64_t ticket, const std::string& id,
+                                              uint64_t content_bytes) const {
     Session session;
     session.number = welcome.session;
     session.index = welcome.session_index;
@@ -231,12 +234,14 @@ class RawClient {
     header.content_bytes = content_bytes;
     return header;
   }
-  void send_large(uint64_t number, const layout::RequestHeader& header, const std::string& id, const std::vector<int>& content) const {
+  void send_large(uint64_t number, const layout::RequestHeader& header, const std::string& id,
+                  const std::vector<int>& content) const {
     layout::PutMessage message{};
     message.number = number;
     message.request = header;
     const std::string tail = std::string(kDimensions * sizeof(float), '\0') + id;
-    message.header = {.kind = static_cast<uint32_t>(layout::MessageKind::put), .bytes = static_cast<uint32_t>(sizeof message + tail.size())};
+    message.header = {.kind = static_cast<uint32_t>(layout::MessageKind::put),
+                      .bytes = static_cast<uint32_t>(sizeof message + tail.size())};
     send(message, content, tail);
   }
   void ring() const { cr_assert(::send(socket_.get(), "D", 1, 0) == 1); }

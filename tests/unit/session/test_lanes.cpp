@@ -114,7 +114,8 @@ Test(lanes, wrong_request_is_refused_with_the_limit_that_it_met) {
       {[](layout::RequestHeader& h) { h.id_bytes = 0; }, WARM_E_INVALID, layout::kIdBytesMax},
       {[](layout::RequestHeader& h) { h.id_bytes = layout::kIdBytesMax + 1; }, WARM_E_LIMIT, layout::kIdBytesMax},
       {[](layout::RequestHeader& h) { h.dimensions = kDimensions + 1; }, WARM_E_INVALID, kDimensions},
-      {[](layout::RequestHeader& h) { h.content_bytes = kLimits.content_bytes_max + 1; }, WARM_E_LIMIT, kLimits.content_bytes_max},
+      {[](layout::RequestHeader& h) { h.content_bytes = kLimits.content_bytes_max + 1; }, WARM_E_LIMIT,
+       kLimits.content_bytes_max},
       {[](layout::RequestHeader& h) { h.content_bytes = layout::kLanePayloadBytes; }, WARM_E_LIMIT, layout::kLanePayloadBytes},
       {[](layout::RequestHeader& h) { h.operation = 9; }, WARM_E_UNSUPPORTED, 0},
       {[](layout::RequestHeader& h) { h.condition = 9; }, WARM_E_INVALID, 0},
@@ -202,7 +203,8 @@ Test(lanes, sweep_serves_what_is_published_and_no_more_than_a_lane_holds) {
   // A client that goes on publishing while it is swept cannot hold the daemon.
   uint64_t next = kFirst + layout::kLaneEntries;
   s.executor.before = [&] {
-    s.lanes->publish(0, next, LaneWriter::put(s.session(), static_cast<uint32_t>(next % 200), kFirst + 100 + next, "x", ""), "x", "");
+    s.lanes->publish(0, next, LaneWriter::put(s.session(), static_cast<uint32_t>(next % 200), kFirst + 100 + next, "x", ""), "x",
+                     "");
     ++next;
   };
   cr_assert(s.channel->sweep(s.executor, kLimits, s.status));
@@ -254,7 +256,8 @@ Test(lanes, large_put_is_carried_out_once) {
 Test(lanes, decided_request_is_answered_only_when_it_is_not_done) {
   Workplace s;
   store::Decided decided;
-  decided.origin = {.channel = 1, .lane = 3, .number = kFirst, .session_index = 0, .session = s.session().number, .ticket = kFirst, .cell = 5};
+  decided.origin = {
+      .channel = 1, .lane = 3, .number = kFirst, .session_index = 0, .session = s.session().number, .ticket = kFirst, .cell = 5};
   decided.answer = {.status = WARM_OK, .sequence = 42, .slot = 1, .limit = 0};
   decided.carried_out = false;
   s.channel->answer_decided(decided);

@@ -32,7 +32,8 @@ void write_entry(Workplace& s, uint32_t index, const ProcessIdentity& process) {
   entry.pidfs_inode = process.pidfs_inode;
 }
 
-base::Result<std::vector<AdoptedChannel>> adopt(const Workplace& s, const StoreIdentity& store = identity(), bool is_void = false) {
+base::Result<std::vector<AdoptedChannel>> adopt(const Workplace& s, const StoreIdentity& store = identity(),
+                                                bool is_void = false) {
   return adopt_channels(s.directory.fd(), store, AccessRules(), ::getuid(), is_void);
 }
 

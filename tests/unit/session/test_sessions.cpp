@@ -24,8 +24,8 @@ struct House {
   House() {
     cr_assert(mail.to_store.open().has_value());
     cr_assert(mail.to_intake.open().has_value());
-    channel = std::move(*Channel::create(directory.fd(), identity(), {.uid = ::getuid(), .namespace_device = 1, .namespace_inode = 2},
-                                         layout::kLanesMin));
+    channel = std::move(*Channel::create(directory.fd(), identity(),
+                                         {.uid = ::getuid(), .namespace_device = 1, .namespace_inode = 2}, layout::kLanesMin));
     lanes = std::make_unique<LaneWriter>(channel->lanes_fd(), channel->lanes());
     sessions = std::make_unique<Sessions>(executor, executor, mail, status, kLimits, directory.fd(), base::Deadline::never());
   }
