@@ -59,13 +59,13 @@ Result<Fd> reopen_read_only(int fd) {
 }
 
 Result<uint64_t> file_bytes(int fd) {
-  struct stat st {};
+  struct stat st{};
   if (::fstat(fd, &st) != 0) return fail_errno(errno, "fstat");
   return static_cast<uint64_t>(st.st_size);
 }
 
 Result<InodeId> inode_of(int fd) {
-  struct stat st {};
+  struct stat st{};
   if (::fstat(fd, &st) != 0) return fail_errno(errno, "fstat");
   return InodeId{.device = st.st_dev, .inode = st.st_ino};
 }

@@ -70,7 +70,8 @@ void IndexTable::remove(const Place& place) noexcept {
   --used_;
   if (place.distance == 0) return;
   for (uint64_t cell : b.cells) {
-    if (static_cast<uint32_t>(cell) != 0 && layout::cell_distance(cell) == place.distance && WARM_RULE("store.bit_cleared_last")) return;
+    if (static_cast<uint32_t>(cell) != 0 && layout::cell_distance(cell) == place.distance && WARM_RULE("store.bit_cleared_last"))
+      return;
   }
   WARM_FAILPOINT("store.index_cell_cleared");
   Bucket& home = buckets_[place.bucket - place.distance];

@@ -47,7 +47,8 @@ class IndexTable {
       const layout::Bucket& b = buckets_[home + d];
       for (uint32_t c = 0; c < layout::kIndexCells; ++c) {
         const uint64_t cell = b.cells[c];
-        if (static_cast<uint32_t>(cell) != 0 && layout::cell_distance(cell) == d && visit(Place{home + d, c, d}, cell)) return true;
+        if (static_cast<uint32_t>(cell) != 0 && layout::cell_distance(cell) == d && visit(Place{home + d, c, d}, cell))
+          return true;
       }
     }
     return false;

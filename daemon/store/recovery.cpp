@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/failpoint.hpp"
@@ -73,6 +74,12 @@ class Recovery {
   void damaged(uint32_t slot, const char* why);
   void saw(uint64_t word) { highest_ = std::max(highest_, layout::sequence_of(word)); }
 
+  struct Unreadable {
+    uint64_t number;
+    std::string why;
+    bool named;  // by a live line
+  };
+
   Tier& tier_;
   const layout::Superblock& superblock_;
   const bool from_device_;
@@ -83,6 +90,7 @@ class Recovery {
   std::vector<std::pair<uint64_t, uint32_t>> deaths_;  // sequence, slot
   uint64_t highest_ = 0;
   std::optional<base::Error> failed_;
+  std::vector<Unreadable> unreadable_;
 };
 
 void Recovery::damaged(uint32_t slot, const char* why) {
@@ -95,9 +103,8 @@ base::Status Recovery::open_segments() {
   for (uint64_t number : *numbers) {
     auto segment = open_segment(content_directory_, number, superblock_.store_id);
     if (!segment) {
-      // Killed before its header was written: no line names it. If one does, its record is reported as damaged.
       if (segment.error().code != WARM_E_CORRUPT) return base::pass(std::move(segment));
-      std::fprintf(stderr, "<4>recovery: %s\n", segment.error().text.c_str());
+      unreadable_.push_back({.number = number, .why = std::move(segment.error().text), .named = false});
       continue;
     }
     if (from_device_) ::posix_fadvise((*segment)->fd.get(), 0, 0, POSIX_FADV_WILLNEED);
@@ -169,7 +176,8 @@ void Recovery::erase_beyond(SlotLine& line, uint32_t slot) {
   if (layout::sequence_of(line.dead) <= c || layout::sequence_of(line.dead) < put || put == 0) return;
   // A death of this tenant is taken back; one that names another tenant proves that this one was dead before the slot was used
   // again: replaced by a death of its own, in one store.
-  const uint64_t word = layout::dead_word_names(line.dead, put) ? 0 : layout::dead_word(put, put);
+  const bool own = layout::dead_word_names(line.dead, put) || !WARM_RULE("store.death_names_its_put");
+  const uint64_t word = own ? 0 : layout::dead_word(put, put);
   layout::store_relaxed(line.dead, word);
   (void)slot;
 }
@@ -178,9 +186,7 @@ void Recovery::look_at(uint32_t slot) {
   SlotLine& line = tier_.line(slot);
   if (from_device_) erase_beyond(line, slot);
   switch (layout::validate_line(line, slot)) {
-    case layout::LineVerdict::free:
-      slots_.add_unprepared(slot);
-      return;
+    case layout::LineVerdict::free: slots_.add_unprepared(slot); return;
     case layout::LineVerdict::live:
       saw(line.put);
       accept(slot, line);
@@ -189,7 +195,8 @@ void Recovery::look_at(uint32_t slot) {
       saw(line.dead);
       deaths_.emplace_back(layout::sequence_of(line.dead), slot);
       const layout::Locator at = layout::locator_of(line.locator);
-      if (Segment* segment = segments_.find(at.segment); segment != nullptr && at.offset_bytes + sizeof(layout::RecordHeader) <= segment->bytes) {
+      if (Segment* segment = segments_.find(at.segment);
+          segment != nullptr && at.offset_bytes + sizeof(layout::RecordHeader) <= segment->bytes) {
         layout::RecordHeader header;
         std::memcpy(&header, segment->at(at.offset_bytes), sizeof header);
         const uint64_t end = at.offset_bytes + layout::record_bytes(header.id_bytes, header.stored_bytes);
@@ -198,12 +205,8 @@ void Recovery::look_at(uint32_t slot) {
       }
       return;
     }
-    case layout::LineVerdict::bad_put:
-      damaged(slot, "check bits of its put word");
-      return;
-    case layout::LineVerdict::bad_dead:
-      damaged(slot, "check bits of its dead word");
-      return;
+    case layout::LineVerdict::bad_put: damaged(slot, "check bits of its put word"); return;
+    case layout::LineVerdict::bad_dead: damaged(slot, "check bits of its dead word"); return;
     case layout::LineVerdict::bad_locator:
       saw(line.put);
       damaged(slot, "check bits of its locator");
@@ -215,7 +218,8 @@ void Recovery::accept(uint32_t slot, const SlotLine& line) {
   const layout::Locator at = layout::locator_of(line.locator);
   Segment* segment = segments_.find(at.segment);
   if (segment == nullptr) {
-    damaged(slot, "its segment is missing");
+    for (Unreadable& file : unreadable_) file.named = file.named || file.number == at.segment;
+    damaged(slot, "its segment is missing or unreadable");
     return;
   }
   layout::RecordPlace place{};
@@ -323,11 +327,20 @@ base::Status Recovery::scan() {
 void Recovery::drop_unreferenced_segments() {
   std::vector<uint64_t> gone;
   segments_.for_each([&](Segment& segment) {
-    if (segment.live_records == 0 && segment.last_death == 0 && segment.tail == sizeof(layout::SegmentHeader)) gone.push_back(segment.number);
+    if (segment.live_records == 0 && segment.last_death == 0 && segment.tail == sizeof(layout::SegmentHeader))
+      gone.push_back(segment.number);
   });
   for (uint64_t number : gone) {
     ::unlinkat(content_directory_, segment_name(number).c_str(), 0);
     segments_.remove(number);
+  }
+  // A daemon killed while it made a file leaves one without a header. A file that a live record names is kept as evidence.
+  for (const Unreadable& file : unreadable_) {
+    if (file.named) {
+      std::fprintf(stderr, "<3>recovery: %s\n", file.why.c_str());
+    } else {
+      ::unlinkat(content_directory_, segment_name(file.number).c_str(), 0);
+    }
   }
 }
 
@@ -373,13 +386,16 @@ base::Result<layout::Superblock> read_superblock(int tier_fd) {
     for (unsigned i = 0; i < 2; ++i) {
       if (verdicts[i] != layout::Verdict::unknown_version) continue;
       uint32_t version = 0;
-      std::memcpy(&version, header.data() + layout::kSuperblockOffsets[i] + offsetof(layout::Superblock, format_version), sizeof version);
-      return base::fail(WARM_E_VERSION, "warm.tier has format version %u, this daemon reads version %u", version, layout::kFormatVersion);
+      std::memcpy(&version, header.data() + layout::kSuperblockOffsets[i] + offsetof(layout::Superblock, format_version),
+                  sizeof version);
+      return base::fail(WARM_E_VERSION, "warm.tier has format version %u, this daemon reads version %u", version,
+                        layout::kFormatVersion);
     }
     for (unsigned i = 0; i < 2; ++i) {
       if (verdicts[i] != layout::Verdict::unknown_flags) continue;
       uint64_t flags = 0;
-      std::memcpy(&flags, header.data() + layout::kSuperblockOffsets[i] + offsetof(layout::Superblock, incompatible_flags), sizeof flags);
+      std::memcpy(&flags, header.data() + layout::kSuperblockOffsets[i] + offsetof(layout::Superblock, incompatible_flags),
+                  sizeof flags);
       return base::fail(WARM_E_VERSION, "warm.tier has incompatible flags 0x%llx, this daemon knows 0x0",
                         static_cast<unsigned long long>(flags));
     }

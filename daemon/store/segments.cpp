@@ -18,8 +18,8 @@ std::string segment_name(uint64_t number) {
   return name;
 }
 
-base::Result<std::unique_ptr<Segment>> make_segment(int content_directory, uint64_t number, uint64_t bytes, uint64_t populate_bytes,
-                                                    const uint8_t (&store_id)[16]) {
+base::Result<std::unique_ptr<Segment>> make_segment(int content_directory, uint64_t number, uint64_t bytes,
+                                                    uint64_t populate_bytes, const uint8_t (&store_id)[16]) {
   const std::string name = segment_name(number);
   auto segment = std::make_unique<Segment>();
   auto fd = base::open_at(content_directory, name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0640);

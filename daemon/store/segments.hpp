@@ -37,8 +37,8 @@ struct Segment {
 std::string segment_name(uint64_t number);
 
 // A new file of `bytes`, allocated, mapped, with its header; the first `populate_bytes` populated. Any thread.
-base::Result<std::unique_ptr<Segment>> make_segment(int content_directory, uint64_t number, uint64_t bytes, uint64_t populate_bytes,
-                                                    const uint8_t (&store_id)[16]);
+base::Result<std::unique_ptr<Segment>> make_segment(int content_directory, uint64_t number, uint64_t bytes,
+                                                    uint64_t populate_bytes, const uint8_t (&store_id)[16]);
 // An existing file: header validated, mapped, sealed.
 base::Result<std::unique_ptr<Segment>> open_segment(int content_directory, uint64_t number, const uint8_t (&store_id)[16]);
 

@@ -15,7 +15,8 @@ class Feed {
   [[nodiscard]] uint64_t head() const noexcept { return head_; }
   // The entry by one 16-byte store, then the head.
   void append(uint64_t sequence, layout::ChangeKind kind, uint32_t slot) noexcept {
-    const layout::FeedEntry entry{.change = layout::feed_change_word(sequence, kind), .place = layout::feed_place_word(slot, head_)};
+    const layout::FeedEntry entry{.change = layout::feed_change_word(sequence, kind),
+                                  .place = layout::feed_place_word(slot, head_)};
     layout::store_entry(entries_[head_ & (kEntries - 1)], entry);
     layout::store_release(header_->head, ++head_);
   }

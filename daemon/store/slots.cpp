@@ -48,6 +48,7 @@ size_t Slots::grace(const Tier& tier, uint64_t durable, PinSource& pins) {
   WARM_FAILPOINT("store.grace_after_fence");
   const uint64_t slots = tier.slots();
   pins.for_each_pin([&](uint32_t slot) {
+    WARM_STEP("store.grace_pin_seen");
     if (slot >= slots) return;
     pinned_[slot / 64] |= uint64_t{1} << slot % 64;
     pins_.push_back(slot);

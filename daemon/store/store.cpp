@@ -238,7 +238,8 @@ base::Status Store::Impl::open(const std::string& directory) {
 
   checkpoint_.emplace(io_, *tier_, segments_, content_directory_.get());
   // What an earlier life left unsynced is not known: the first checkpoint takes everything.
-  for (uint64_t chunk = 0; chunk < tier_->chunks(); ++chunk) checkpoint_->mark_dirty(static_cast<uint32_t>(chunk * layout::kSlotsPerChunk));
+  for (uint64_t chunk = 0; chunk < tier_->chunks(); ++chunk)
+    checkpoint_->mark_dirty(static_cast<uint32_t>(chunk * layout::kSlotsPerChunk));
   if (from_device) {
     layout::store_release(tier_->control().intent.state, 0);
     WARM_FAILPOINT("store.recovery_before_checkpoint");
@@ -248,7 +249,9 @@ base::Status Store::Impl::open(const std::string& directory) {
     if (io_error_before) {
       layout::store_release(numbers.device_recovery, 0);
       const auto page = tier_->mapped(layout::kControlPageOffset, layout::kPageBytes);
-      if (auto r = io::run(io_, io::Operation::sync_range(1, tier_->fd(), layout::kControlPageOffset, page), "sync of the control page"); !r) {
+      if (auto r = io::run(io_, io::Operation::sync_range(1, tier_->fd(), layout::kControlPageOffset, page),
+                           "sync of the control page");
+          !r) {
         return base::pass(std::move(r));
       }
     }
@@ -264,7 +267,8 @@ base::Status Store::Impl::open(const std::string& directory) {
                              options_.prepared_content_bytes, superblock_.store_id);
   if (!active) return base::pass(std::move(active));
 
-  Preparer::World world{.tier = &*tier_, .content_directory = content_directory_.get(), .store_id = {}, .hash_seed = superblock_.hash_seed};
+  Preparer::World world{
+      .tier = &*tier_, .content_directory = content_directory_.get(), .store_id = {}, .hash_seed = superblock_.hash_seed};
   std::memcpy(world.store_id, superblock_.store_id, sizeof world.store_id);
   auto preparer = Preparer::start(world);
   if (!preparer) return base::pass(std::move(preparer));
@@ -343,7 +347,8 @@ std::optional<Store::Impl::Found> Store::Impl::find(uint64_t hash) const {
       RecordHeader header;
       std::memcpy(&header, segment->at(at.offset_bytes), sizeof header);
       if (header.put == line.put && at.offset_bytes + sizeof header + header.id_bytes <= segment->bytes) {
-        if (header.id_bytes != id_bytes_ || std::memcmp(segment->at(at.offset_bytes + sizeof header), id_, id_bytes_) != 0) return false;
+        if (header.id_bytes != id_bytes_ || std::memcmp(segment->at(at.offset_bytes + sizeof header), id_, id_bytes_) != 0)
+          return false;
         bytes = layout::record_bytes(header.id_bytes, header.stored_bytes);
       }
     }
@@ -428,7 +433,8 @@ bool Store::Impl::reserve_cells(uint64_t hash, const std::optional<Found>& found
 
 // ---- changing ----------------------------------------------------------------------------------------------------------------
 
-void Store::Impl::write_intent(layout::IntentKind kind, uint64_t sequence, const Origin& origin, uint32_t old_slot, uint32_t new_slot) {
+void Store::Impl::write_intent(layout::IntentKind kind, uint64_t sequence, const Origin& origin, uint32_t old_slot,
+                               uint32_t new_slot) {
   layout::IntentLine& intent = tier_->control().intent;
   if (WARM_RULE("store.intent_cleared_first")) layout::store_release(intent.state, 0);
   layout::fence_release();
@@ -511,7 +517,8 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
     slots_.give_back(slot);
     return disposition;
   };
-  if (!layout::all_finite(reinterpret_cast<const float*>(row), header.dimensions)) return back(refuse(answer, WARM_E_INVALID, 0, 0));
+  if (!layout::all_finite(reinterpret_cast<const float*>(row), header.dimensions))
+    return back(refuse(answer, WARM_E_INVALID, 0, 0));
 
   const uint64_t old_sequence = found ? layout::sequence_of(tier_->line(found->slot).put) : 0;
   if ((header.condition == WARM_IF_ABSENT && found) ||
@@ -554,7 +561,8 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
   const uint64_t created = (header.given & WARM_GIVEN_CREATED) != 0 ? header.created_ns
                            : found                                  ? layout::load_relaxed(tier_->line(found->slot).created_ns)
                                                                     : now;
-  write_intent(found ? layout::IntentKind::replace : layout::IntentKind::put, sequence, origin, found ? found->slot : layout::kNoSlot, slot);
+  write_intent(found ? layout::IntentKind::replace : layout::IntentKind::put, sequence, origin,
+               found ? found->slot : layout::kNoSlot, slot);
 
   RecordHeader record{};
   record.put = put_word;
@@ -577,7 +585,7 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
 
   if (!WARM_RULE("store.put_last")) {
     layout::store_release(line.put, put_word);
-    WARM_FAILPOINT("store.put_stored_early");
+    WARM_STEP("store.put_stored_early");
   }
   layout::store_relaxed(line.locator,
                         layout::locator_word({.segment = room.segment->number, .offset_bytes = room.offset}, slot, sequence));
@@ -592,18 +600,25 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
 
   if (!WARM_RULE("store.cell_before_death") && found) {
     layout::store_release(tier_->line(found->slot).dead, layout::dead_word(sequence, old_sequence));
-    WARM_FAILPOINT("store.dead_stored_early");
+    WARM_STEP("store.dead_stored_early");
   }
   const uint32_t tag = layout::tag_of_hash(hash_);
   if (cells.new_place && !WARM_RULE("store.change_both_tables")) cells.new_place.reset();
+  // The old table is the one that readers look at as long as the generation stands.
+  const bool old_too = !cells.new_place || WARM_RULE("store.old_table_until_generation");
   if (found) {
     if (cells.new_place) doubling_->table.replace(*cells.new_place, slot, tag);
     WARM_FAILPOINT("store.new_cell_stored");
-    index_.replace(cells.old_place, slot, tag);
+    if (!WARM_RULE("store.id_keeps_its_cell")) {
+      index_.insert(*index_.find_empty(layout::home_of_hash(hash_, index_.homes_log2())), slot, tag);
+      index_.remove(cells.old_place);
+    } else if (old_too) {
+      index_.replace(cells.old_place, slot, tag);
+    }
   } else {
     if (cells.new_place) doubling_->table.insert(*cells.new_place, slot, tag);
     WARM_FAILPOINT("store.new_cell_inserted");
-    index_.insert(cells.old_place, slot, tag);
+    if (old_too) index_.insert(cells.old_place, slot, tag);
   }
   WARM_FAILPOINT("store.cell_stored");
   const bool feed_first = WARM_RULE("store.feed_before_death");
@@ -649,9 +664,11 @@ Disposition Store::Impl::remove(const Request& request, const Origin& origin, An
   WARM_FAILPOINT("store.new_cell_removed");
   index_.remove(cells.old_place);
   WARM_FAILPOINT("store.cell_removed");
-  feed_->append(sequence, layout::ChangeKind::remove, found->slot);
+  const bool feed_first = WARM_RULE("store.feed_before_death");
+  if (feed_first) feed_->append(sequence, layout::ChangeKind::remove, found->slot);
   WARM_FAILPOINT("store.remove_feed_stored");
   end_record(*found, sequence);
+  if (!feed_first) feed_->append(sequence, layout::ChangeKind::remove, found->slot);
   answer = {.status = WARM_OK, .sequence = sequence, .slot = found->slot, .limit = 0};
   layout::StatusPage& page = status();
   layout::store_relaxed(page.feed_head, feed_->head());
@@ -662,14 +679,16 @@ Disposition Store::Impl::remove(const Request& request, const Origin& origin, An
   return Disposition::effect;
 }
 
-// ---- segments ------------------------------------------------------------------------------------------------------------------
+// ---- segments
+// ------------------------------------------------------------------------------------------------------------------
 
 void Store::Impl::publish_segments() {
   uint64_t epoch = 0;
   {
     std::lock_guard guard(published_.mutex);
     published_.segments.clear();
-    segments_.for_each([&](Segment& segment) { published_.segments.push_back({.number = segment.number, .fd = segment.fd.get()}); });
+    segments_.for_each(
+        [&](Segment& segment) { published_.segments.push_back({.number = segment.number, .fd = segment.fd.get()}); });
     epoch = ++published_.segment_epoch;
   }
   layout::store_release(status().segment_epoch, epoch);
@@ -724,7 +743,8 @@ base::Result<StagedContent> Store::Impl::stage(uint32_t id_bytes, uint64_t conte
     return base::fail(WARM_E_LIMIT, "segment number %llu: numbers end at %llu", static_cast<unsigned long long>(number),
                       static_cast<unsigned long long>(layout::kSegmentNumberEnd));
   }
-  const uint64_t bytes = base::round_up<uint64_t>(sizeof(layout::SegmentHeader) + layout::record_bytes(id_bytes, content_bytes), layout::kPageBytes);
+  const uint64_t bytes =
+      base::round_up<uint64_t>(sizeof(layout::SegmentHeader) + layout::record_bytes(id_bytes, content_bytes), layout::kPageBytes);
   auto segment = make_segment(content_directory_.get(), number, bytes, layout::kPageBytes, superblock_.store_id);
   if (!segment) return base::pass(std::move(segment));
   StagedContent staged;
@@ -738,7 +758,8 @@ base::Result<StagedContent> Store::Impl::stage(uint32_t id_bytes, uint64_t conte
   return staged;
 }
 
-// ---- index ---------------------------------------------------------------------------------------------------------------------
+// ---- index
+// ---------------------------------------------------------------------------------------------------------------------
 
 void Store::Impl::begin_doubling() {
   doubling_.emplace(Doubling{.table = std::move(*next_table_), .cursor = 0});
@@ -757,7 +778,7 @@ bool Store::Impl::advance_doubling(uint32_t homes) {
     ++d.cursor;
     WARM_FAILPOINT("store.home_copied");
   }
-  if (d.cursor < index_.homes()) return false;
+  if (d.cursor < index_.homes() && WARM_RULE("store.all_homes_copied_first")) return false;
   complete_doubling();
   return true;
 }
@@ -807,7 +828,8 @@ base::Status Store::Impl::finish_doubling_now() {
   }
 }
 
-// ---- background ------------------------------------------------------------------------------------------------------------------
+// ---- background
+// ------------------------------------------------------------------------------------------------------------------
 
 // True when something came: a request that waited may go on.
 bool Store::Impl::take_prepared() {
@@ -816,7 +838,8 @@ bool Store::Impl::take_prepared() {
   while (preparer_->take(prepared)) {
     any = changed_ = true;
     if (!prepared.status) {
-      if (allocation_failed_ns_ == 0) std::fprintf(stderr, "<3>store: cannot prepare space: %s\n", prepared.status.error().text.c_str());
+      if (allocation_failed_ns_ == 0)
+        std::fprintf(stderr, "<3>store: cannot prepare space: %s\n", prepared.status.error().text.c_str());
       allocation_failed_ns_ = base::monotonic_ns();
     } else if (std::holds_alternative<ChunkJob>(prepared.job) || std::holds_alternative<SegmentJob>(prepared.job)) {
       allocation_failed_ns_ = 0;
@@ -848,8 +871,7 @@ bool Store::Impl::take_prepared() {
 }
 
 void Store::Impl::order_preparations() {
-  const bool may_allocate =
-      allocation_failed_ns_ == 0 || base::monotonic_ns() - allocation_failed_ns_ > kAllocationRetryNs;
+  const bool may_allocate = allocation_failed_ns_ == 0 || base::monotonic_ns() - allocation_failed_ns_ > kAllocationRetryNs;
   if (may_allocate && !chunk_ordered_ && can_grow() && slack() < options_.prepared_slots) {
     chunk_ordered_ = true;
     preparer_->order(ChunkJob{tier_->chunks()});
@@ -873,15 +895,19 @@ void Store::Impl::order_preparations() {
     const uint64_t from = std::max(active_->populated, active_->tail);
     active_->populated = from;
     tail_ordered_ = true;
-    preparer_->order(TailJob{.number = active_->number, .from = active_->at(from), .bytes = std::min(kTailJobBytes, active_->bytes - from)});
+    preparer_->order(
+        TailJob{.number = active_->number, .from = active_->at(from), .bytes = std::min(kTailJobBytes, active_->bytes - from)});
   }
   if (!doubling_) {
     const uint64_t cells = index_.cells();
-    if (!next_table_ && !table_ordered_ && index_.homes_log2() < layout::kIndexHomesLog2Max && index_.used() * 4 >= cells * 3) {
+    const bool early = !WARM_RULE("store.doubling_waits_for_load");  // a test of doubling needs no 25,000 records
+    if (!next_table_ && !table_ordered_ && index_.homes_log2() < layout::kIndexHomesLog2Max &&
+        (early || index_.used() * 4 >= cells * 3)) {
       table_ordered_ = true;
       preparer_->order(TableJob{std::max(table_log2_wanted_, index_.homes_log2() + 1)});
     }
-    if (next_table_ && index_.used() * layout::kIndexLoadDenominator >= cells * layout::kIndexLoadNumerator) begin_doubling();
+    if (next_table_ && (early || index_.used() * layout::kIndexLoadDenominator >= cells * layout::kIndexLoadNumerator))
+      begin_doubling();
   }
 }
 
@@ -923,7 +949,8 @@ bool Store::Impl::step() {
     }
     if (checkpoint_->error() && !io_error_) {
       io_error_ = checkpoint_->error();
-      std::fprintf(stderr, "<2>store: %s; durability stops here, reads go on; the next start reads the device\n", io_error_->text.c_str());
+      std::fprintf(stderr, "<2>store: %s; durability stops here, reads go on; the next start reads the device\n",
+                   io_error_->text.c_str());
     }
   }
   if (doubling_) {
@@ -988,7 +1015,8 @@ base::Status Store::Impl::close_cleanly() {
   return {};
 }
 
-// ---- facade ----------------------------------------------------------------------------------------------------------------------
+// ---- facade
+// ----------------------------------------------------------------------------------------------------------------------
 
 Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Store::~Store() {
@@ -1005,10 +1033,13 @@ void Store::open_generation() { impl_->open_generation(); }
 const std::optional<Decided>& Store::decided() const { return impl_->decided_; }
 void Store::clear_intent() { impl_->clear_intent(); }
 void Store::set_pin_source(PinSource* pins) { impl_->pins_ = pins; }
-void Store::set_index_publisher(std::function<void(int, uint32_t, uint64_t)> publish) { impl_->publish_index_ = std::move(publish); }
+void Store::set_index_publisher(std::function<void(int, uint32_t, uint64_t)> publish) {
+  impl_->publish_index_ = std::move(publish);
+}
 
 Disposition Store::execute(const Request& request, const Origin& origin, Answer& ret_answer) {
-  if (request.header.operation == static_cast<uint16_t>(layout::Operation::remove)) return impl_->remove(request, origin, ret_answer);
+  if (request.header.operation == static_cast<uint16_t>(layout::Operation::remove))
+    return impl_->remove(request, origin, ret_answer);
   return impl_->put(request, origin, ret_answer);
 }
 

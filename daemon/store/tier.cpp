@@ -11,7 +11,8 @@ base::Result<Tier> Tier::open(base::Fd fd, const layout::Superblock& superblock)
   if (!map) return base::pass(std::move(map));
   tier.map_ = std::move(*map);
   // A daemon killed while the file grew leaves a part of a chunk behind: it holds nothing and is allocated anew.
-  const uint64_t chunks = *bytes < layout::kTierHeaderBytes ? 0 : (*bytes - layout::kTierHeaderBytes) / tier.geometry_.chunk_bytes;
+  const uint64_t chunks =
+      *bytes < layout::kTierHeaderBytes ? 0 : (*bytes - layout::kTierHeaderBytes) / tier.geometry_.chunk_bytes;
   tier.chunks_ = chunks < tier.geometry_.chunks_max() ? chunks : tier.geometry_.chunks_max();
   tier.fd_ = std::move(fd);
   return tier;

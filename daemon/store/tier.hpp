@@ -34,7 +34,9 @@ class Tier {
   [[nodiscard]] layout::ControlPage& control() const noexcept {
     return *reinterpret_cast<layout::ControlPage*>(map_.data() + layout::kControlPageOffset);
   }
-  [[nodiscard]] std::byte* superblock_page(unsigned copy) const noexcept { return map_.data() + layout::kSuperblockOffsets[copy]; }
+  [[nodiscard]] std::byte* superblock_page(unsigned copy) const noexcept {
+    return map_.data() + layout::kSuperblockOffsets[copy];
+  }
   [[nodiscard]] std::span<const std::byte> header_bytes() const noexcept { return {map_.data(), layout::kTierHeaderBytes}; }
   [[nodiscard]] std::span<const std::byte> mapped(uint64_t offset, uint64_t bytes) const noexcept {
     return {map_.data() + offset, bytes};

@@ -45,11 +45,11 @@ base::Status read_boot_id(uint8_t (&ret_id)[16]) {
 base::Result<Witness> Witness::of(int directory_fd) {
   Witness witness;
   if (auto status = read_boot_id(witness.boot_id); !status) return base::pass(std::move(status));
-  struct stat st {};
+  struct stat st{};
   if (::fstat(directory_fd, &st) != 0) return base::fail_errno(errno, "stat the store directory");
   witness.device = st.st_dev;
   if (::stat("/proc/self/ns/mnt", &st) == 0) witness.mount_namespace = st.st_ino;
-  struct statx stx {};
+  struct statx stx{};
   if (::statx(directory_fd, "", AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE, &stx) == 0 && (stx.stx_mask & STATX_MNT_ID_UNIQUE) != 0) {
     witness.mount_id = stx.stx_mnt_id;
   } else if (::statx(directory_fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &stx) == 0 && (stx.stx_mask & STATX_MNT_ID) != 0) {

@@ -155,5 +155,6 @@ Test(store, an_unknown_version_is_refused_with_both_numbers) {
   auto io = warmtier::daemon::io::open_io(warmtier::daemon::io::Choice::threads);
   auto store = warmtier::daemon::store::Store::open(w.path(""), {}, **io);
   cr_assert(!store && store.error().code == WARM_E_VERSION);
-  cr_assert(store.error().text.find("version 7") != std::string::npos && store.error().text.find("version 1") != std::string::npos);
+  cr_assert(store.error().text.find("version 7") != std::string::npos &&
+            store.error().text.find("version 1") != std::string::npos);
 }

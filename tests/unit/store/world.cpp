@@ -102,7 +102,8 @@ daemon::store::Answer World::put(const std::string& id, uint32_t version, std::o
   request.header.if_sequence = if_sequence;
   request.header.id_bytes = static_cast<uint32_t>(id.size());
   request.header.dimensions = dimensions;
-  request.header.quad = {.confidence = static_cast<float>(version), .activation = 0.5F, .decay_rate = 0.25F, .recall_count = version};
+  request.header.quad = {
+      .confidence = static_cast<float>(version), .activation = 0.5F, .decay_rate = 0.25F, .recall_count = version};
   if (content) {
     request.header.given |= WARM_GIVEN_CONTENT;
     request.header.content_bytes = content->size();
@@ -155,11 +156,16 @@ std::optional<Seen> World::get(const std::string& id) {
                                             line.checksum, &place) == layout::Verdict::good);
         const std::string stored_id(reinterpret_cast<const char*>(map.data() + place.id_offset), place.header.id_bytes);
         if (stored_id != id) break;
-        Seen seen{.slot = slot, .sequence = layout::sequence_of(line.put), .embedding = {}, .content = {}, .quad = layout::load_quad(line.quad)};
+        Seen seen{.slot = slot,
+                  .sequence = layout::sequence_of(line.put),
+                  .embedding = {},
+                  .content = {},
+                  .quad = layout::load_quad(line.quad)};
         const auto* row = reinterpret_cast<const float*>(tier.data() + g.row_offset(slot));
         seen.embedding.assign(row, row + g.dimensions);
         const bool absent = (place.header.flags & layout::kRecordContentAbsent) != 0;
-        if (!absent) seen.content.emplace(reinterpret_cast<const char*>(map.data() + place.content_offset), place.header.stored_bytes);
+        if (!absent)
+          seen.content.emplace(reinterpret_cast<const char*>(map.data() + place.content_offset), place.header.stored_bytes);
         const uint64_t content_hash = layout::content_hash(map.data() + place.content_offset, place.header.stored_bytes, absent);
         WARM_ASSERT(layout::payload_checksum(row, g.dimensions, content_hash) == line.checksum);
         return seen;
