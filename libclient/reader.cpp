@@ -158,8 +158,8 @@ inline Lookup examine(ClientState& state, ThreadRecord& me, const Attachment& a,
     if (!same_id) {
       // A negative verdict counts only if nothing moved meanwhile.
       if (WARM_RULE("client.negative_only_if_unmoved") &&
-          (load_acquire(cell) != c || (load_acquire(line.put) != p && WARM_RULE("client.negative_put_again")) ||
-           load_acquire(line.locator) != locator)) {
+          (load_acquire(cell) != c || ((load_acquire(line.put) != p || load_acquire(line.locator) != locator) &&
+                                       WARM_RULE("client.negative_line_again")))) {
         continue;
       }
       if (place == Place::good) return Lookup::next;  // a true collision of tags
