@@ -108,12 +108,12 @@ bool spin(const Ticket& ticket, ThreadRecord& me) noexcept {
 void doze(const Ticket& ticket, uint64_t ns) noexcept {
   uint32_t& sleep_word = ticket.link().region().sleep[ticket.cell()];
   layout::store_relaxed(sleep_word, 1);
-  WARM_FAILPOINT("client.sleep_word_set");
+  WARM_STEP("client.sleep_word_set");
   layout::fence_full();
   const uint64_t seen = layout::load_acquire(ticket.result().number);
   if (seen < ticket.number()) futex_wait_shared(&ticket.result().number, static_cast<uint32_t>(seen), ns);
   layout::store_relaxed(sleep_word, 0);
-  WARM_FAILPOINT("client.sleep_word_cleared");
+  WARM_STEP("client.sleep_word_cleared");
 }
 
 enum class Surroundings { same, look, no_link };
