@@ -32,13 +32,17 @@ INCLUDES = {
     'daemon': {'include', 'base', 'layout', 'vector', 'daemon/io', 'daemon/log', 'daemon/store', 'daemon/compact', 'daemon/session',
                'daemon/control'},
     'include': set(),
-    # warmtierctl makes new stores; everything else of it uses the public C ABI.
-    'tools': {'include', 'base', 'layout', 'daemon/store'},
+    'tools': {'include', 'base', 'layout'},
     'bindings': {'include'},
     # Looking in from outside is what these are for.
     'bench': None,
     'fuzz': None,
     'tests': None,
+}
+
+# One source each, with its reason; its room stays as narrow as it is.
+EXCEPTIONS = {
+    ('tools/ctl_commands.cpp', 'daemon/store'),  # warmtierctl init makes a store; nothing else of it looks past the C door
 }
 
 # What may be included in one source of the tree only: it costs tens of seconds to compile. A source that must be the one.
@@ -100,7 +104,7 @@ def check_arrows(path, lines):
         if not match:
             continue
         target = room_of_include(match[2])
-        if target is not None and target != room and target not in allowed:
+        if target is not None and target != room and target not in allowed and (path, target) not in EXCEPTIONS:
             yield number, f'{room} may not include {target} ("{match[2]}")'
 
 
