@@ -139,7 +139,9 @@ Failpoints& Daemon::failpoints() {
 
 std::string Daemon::log() const {
   std::ifstream file(log_path_);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  constexpr size_t kTailBytes = 4000;
+  return text.size() <= kTailBytes ? text : text.substr(text.size() - kTailBytes);
 }
 
 int Daemon::try_open(warm_client** ret_client, uint32_t timeout_ms) const {

@@ -48,7 +48,7 @@ class Daemon {
   [[nodiscard]] const std::string& socket() const noexcept { return socket_; }
   [[nodiscard]] const StoreOptions& options() const noexcept { return options_; }
   [[nodiscard]] Failpoints& failpoints();
-  [[nodiscard]] std::string log() const;  // what the daemons said so far
+  [[nodiscard]] std::string log() const;  // the end of what the daemons said so far
   [[nodiscard]] std::vector<std::string> arguments() const;  // of another warmtierd on the same store
   [[nodiscard]] const std::string& configuration_path() const noexcept { return configuration_path_; }
 
