@@ -417,7 +417,7 @@ bool Store::Impl::reserve_cells(uint64_t hash, const std::optional<Found>& found
     cells.old_place = *place;
   }
   cells.new_place.reset();
-  if (doubling_ && home < doubling_->cursor) {
+  if (doubling_ && (home < doubling_->cursor || (!found && !WARM_RULE("store.ahead_in_old_table_only")))) {
     IndexTable& table = doubling_->table;
     const uint64_t new_home = layout::home_of_hash(hash, table.homes_log2());
     cells.new_place = found ? table.find_slot(new_home, layout::tag_of_hash(hash), found->slot) : table.find_empty(new_home);

@@ -9,6 +9,7 @@
 
 #include "base/fd.hpp"
 #include "base/hash.hpp"
+#include "daemon/store/recovery.hpp"
 #include "layout/layout.hpp"
 
 namespace warmtier::tests::interleave {
@@ -189,9 +190,9 @@ void must_remove(warm_client* client, const std::string& id) {
 
 uint64_t hash_seed(const Daemon& daemon) {
   const base::Fd tier(::open((daemon.store() + "/warm.tier").c_str(), O_RDONLY | O_CLOEXEC));
-  layout::Superblock superblock;
-  if (!tier || ::pread(tier.get(), &superblock, sizeof superblock, 0) != sizeof superblock) give_up("warm.tier cannot be read");
-  return superblock.hash_seed;
+  auto superblock = daemon::store::read_superblock(tier.get());
+  if (!superblock) give_up("warm.tier cannot be read: " + superblock.error().text);
+  return superblock->hash_seed;
 }
 
 std::string id_at(uint64_t seed, uint64_t prefix, unsigned prefix_bits, unsigned nth) {
