@@ -1,6 +1,7 @@
 // Gets of random ids: beside LMDB, and beside the least that this way of finding a record can cost. Batches of the three take
 // turns, so that each meets the same machine and the same caches.
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #include <filesystem>
 
@@ -26,8 +27,10 @@ class Chain {
     auto tier = base::ReadMapping::map(tier_file->get(), *tier_bytes);
     if (!tier) stop_because(tier.error().text);
     tier_ = std::move(*tier);
+    // Either copy, as long as it was ever written: what is asked of it never changes.
     layout::Superblock superblock;
-    std::memcpy(&superblock, tier_.data(), sizeof superblock);
+    std::memcpy(&superblock, tier_.data() + layout::kSuperblockOffsets[0], sizeof superblock);
+    if (superblock.magic != layout::kTierMagic) std::memcpy(&superblock, tier_.data() + layout::kSuperblockOffsets[1], sizeof superblock);
     geometry_ = layout::Geometry::of(superblock.dimensions, superblock.capacity);
 
     for (const auto& entry : std::filesystem::directory_iterator(store + "/content")) {
@@ -49,6 +52,7 @@ class Chain {
     if (!memfd) stop_because(memfd.error().text);
     auto writable = base::WriteMapping::map(memfd->get(), layout::index_bytes(homes_log2));
     if (!writable) stop_because(writable.error().text);
+    ::madvise(writable->data(), writable->bytes(), MADV_HUGEPAGE);  // as the daemon's index
     auto* cells = reinterpret_cast<uint64_t*>(writable->data());
     const uint64_t cells_all = layout::index_bytes(homes_log2) / sizeof(uint64_t);
     place_of_.resize(records);
@@ -59,7 +63,7 @@ class Chain {
       if (!layout::live(line.put, line.dead)) continue;
       const layout::Locator at = layout::locator_of(line.locator);
       const char* id = reinterpret_cast<const char*>(segments_[at.segment] + at.offset_bytes + sizeof(layout::RecordHeader));
-      const uint64_t key = std::stoull(std::string(id + 7, Id::bytes() - 7));
+      const uint64_t key = Id::key_of(id);
       uint64_t place = mix(key) % cells_all;
       while (cells[place] != 0) place = (place + 1) % cells_all;
       cells[place] = uint64_t{slot} + 1;

@@ -32,16 +32,30 @@ constexpr uint64_t mix(uint64_t x) noexcept {
   return x ^ (x >> 31);
 }
 
-// "memory:000000042"
+// "memory:487301962": digits that follow from the key and leap from one to the next, because ids that arrive in their own order
+// would be a gift to a tree.
 class Id {
  public:
   explicit Id(uint64_t key) noexcept {
-    for (size_t i = sizeof text_ - 1; i >= 7; --i, key /= 10) text_[i] = static_cast<char>('0' + key % 10);
+    uint64_t number = key * kLeap % kNumbers;
+    for (size_t i = sizeof text_ - 1; i >= kPrefixBytes; --i, number /= 10) text_[i] = static_cast<char>('0' + number % 10);
+  }
+  // The key again, from the text.
+  static uint64_t key_of(const char* text) noexcept {
+    uint64_t number = 0;
+    for (size_t i = kPrefixBytes; i < bytes(); ++i) number = number * 10 + static_cast<uint64_t>(text[i] - '0');
+    return number * kBack % kNumbers;
   }
   [[nodiscard]] const char* data() const noexcept { return text_; }
   [[nodiscard]] static constexpr size_t bytes() noexcept { return sizeof text_; }
 
  private:
+  static constexpr uint64_t kNumbers = 1'000'000'000;
+  static constexpr uint64_t kLeap = 654'435'761;
+  static constexpr uint64_t kBack = 645'525'841;
+  static_assert(kLeap * kBack % kNumbers == 1);
+  static constexpr size_t kPrefixBytes = 7;
+
   char text_[16] = {'m', 'e', 'm', 'o', 'r', 'y', ':'};
 };
 
