@@ -45,6 +45,7 @@ using store::Store;
 constexpr uint64_t kDescriptorsKept = 256;       // for files, epolls and what is on its way
 constexpr uint64_t kDescriptorsPerSession = 3;   // socket, pidfd, memfd
 constexpr uint32_t kRoundsPerClockLook = 4;      // of an idle spin
+constexpr uint64_t kShortSleepSpins = 8;         // a sleep shorter than so many full spins is worth spinning for
 constexpr uint64_t kSpinNsFloor = 1'000;         // below this, spinning is switched off until a sleep proves too short
 constexpr uint64_t kRefreshSessionsAlways = 64;  // so few sessions' counters are summed before every sleep
 constexpr uint64_t kRefreshIntervalNs = 10 * base::kNsPerMs;
@@ -68,7 +69,8 @@ class StorePort final : public session::Executor, public session::Numbers {
 // ---- how long to look for work before sleeping ----------------------------------------------------------------------------
 
 // Follows what spinning was good for: a spin that found work doubles the next one, one that found none halves it, and a sleep
-// that was shorter than a full spin would have been sets it to the limit again.
+// that was short sets it to the limit again. Short means a few times the limit: client and daemon that wake each other need
+// longer than a spin for it, and would never find back to spinning; a spin of the limit in so long a time costs an eighth of it.
 class Spin {
  public:
   explicit Spin(uint64_t limit_ns) : limit_ns_(limit_ns), ns_(limit_ns) {}
@@ -76,7 +78,7 @@ class Spin {
   void found_work() noexcept { ns_ = std::min(limit_ns_, std::max(ns_ * 2, kSpinNsFloor)); }
   void found_nothing() noexcept { ns_ = ns_ / 2 < kSpinNsFloor ? 0 : ns_ / 2; }
   void slept(uint64_t ns, bool for_work) noexcept {
-    if (for_work && ns < limit_ns_) ns_ = limit_ns_;
+    if (for_work && ns < limit_ns_ * kShortSleepSpins) ns_ = limit_ns_;
   }
 
  private:
