@@ -58,6 +58,10 @@ base::Status Intake::watch(int fd, uint64_t tag, uint32_t events) {
 
 base::Status Intake::open(base::Fd listener) {
   listener_ = std::move(listener);
+  // A service manager may hand over one that blocks: accepting until there is nobody left would then stop this thread.
+  const int flags = ::fcntl(listener_.get(), F_GETFL);
+  if (flags < 0 || ::fcntl(listener_.get(), F_SETFL, flags | O_NONBLOCK) != 0)
+    return base::fail_errno(errno, "make the listener non-blocking");
   epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return base::fail_errno(errno, "epoll_create1");
   sigset_t signals;

@@ -74,6 +74,8 @@ class Door {
     path_ = socket_directory.path() + "/sock";
     auto listener = listen_at(path_, 0600);
     cr_assert(listener.has_value());
+    // As a service manager may hand it over.
+    cr_assert(::fcntl(listener->fd.get(), F_SETFL, ::fcntl(listener->fd.get(), F_GETFL) & ~O_NONBLOCK) == 0);
     cr_assert(intake->open(std::move(listener->fd)).has_value());
   }
   void start() {
