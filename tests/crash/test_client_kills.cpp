@@ -154,7 +154,6 @@ class Scene {
     const warm_stats before = stats_of(client_);
     uint64_t repairs = 0;
     uint64_t pins = 0;
-    uint64_t deaths = 0;
     std::vector<Process> helpers;
 
     if (scenario.needs_death_in_claim) {
@@ -163,7 +162,6 @@ class Scene {
       require(first.locks_held == 1, "the first victim holds no lane");
       repairs += first.lane_repairs;
       pins += first.pins;
-      ++deaths;
     }
     if (scenario.needs_busy_lanes) helpers.push_back(holder_of_all_lanes());
     if (scenario.needs_lost_lane) lose_a_lane();
@@ -172,11 +170,7 @@ class Scene {
     if (!victim_dies_at(point, scenario, &last)) return false;
     repairs += last.lane_repairs;
     pins += last.pins;
-    ++deaths;
-    for (Process& helper : helpers) {
-      helper.kill();
-      ++deaths;
-    }
+    for (Process& helper : helpers) helper.kill();
 
     // The next process comes to the same lane first.
     Process next = Process::fork([&] {
@@ -199,7 +193,6 @@ class Scene {
     require(next.wait_until(base::Deadline::after_ns(uint64_t{2} * kTimeoutMs * base::kNsPerMs), end), "%s (%s): the next process hangs",
               point.c_str(), scenario.name);
     require(end == exit_code(0), "%s (%s): the next process: %s", point.c_str(), scenario.name, text_of(end).c_str());
-    ++deaths;
 
     if (!scenario.needs_busy_lanes) {
       // The restart gave the daemon's counters a new life; nothing was counted before it there.
