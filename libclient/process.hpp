@@ -47,7 +47,8 @@ struct alignas(64) ThreadRecord {
   uint64_t misses = 0;
   uint32_t tid = 0;
   uint32_t number = 0;              // of the thread in its client, from 0
-  uint32_t spin_ns = 0;             // how long it looks for a result before it sleeps
+  uint32_t waits = 0;               // for answers to its requests
+  uint64_t wait_ns = 0;             // how long they take, lately; 0: no longer than it looks before it sleeps
   std::atomic<bool> taken{true};    // false: its thread is gone, another may have it
   ThreadRecord* next = nullptr;     // of the client, immutable once it is in the list
   uint32_t magazine[kMagazineCells]{};

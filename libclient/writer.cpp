@@ -21,9 +21,11 @@
 namespace warmtier::libclient {
 namespace {
 
-// How long a thread looks at its result cell before it sleeps: as long as looking keeps paying, up to the maximum.
-constexpr uint32_t kSpinNsMax = 20'000;
-constexpr uint32_t kSpinNsMin = 500;
+// How long a thread looks at its result cell before it sleeps.
+constexpr uint64_t kSpinNsMax = 20 * base::kNsPerUs;
+constexpr uint64_t kSpinNsMin = base::kNsPerUs;
+constexpr uint64_t kWakeNsMax = 40 * base::kNsPerUs;  // a daemon that was rung needs so much longer
+constexpr uint32_t kWaitsPerTrial = 16;
 constexpr uint32_t kLooksPerClock = 8;
 
 bool spinning_pays() noexcept {
@@ -51,7 +53,11 @@ class Ticket {
       link_->cells.release(cell_);
     }
   }
-  void published() noexcept { published_ = true; }
+  void published(bool rung) noexcept {
+    published_ = true;
+    rung_ = rung;
+  }
+  [[nodiscard]] bool rung() const noexcept { return rung_; }
   [[nodiscard]] bool answered() const noexcept { return layout::load_acquire(result().number) >= number_; }
   [[nodiscard]] const layout::ResultCell& result() const noexcept { return link_->cells.cell(cell_); }
   [[nodiscard]] Link& link() const noexcept { return *link_; }
@@ -63,16 +69,18 @@ class Ticket {
   uint32_t cell_;
   uint64_t number_;
   bool published_ = false;
+  bool rung_ = false;  // the daemon slept then
 };
 
-// A daemon that dozes was told; one that is gone is noticed. Inside.
-void ring(const Attachment& a) noexcept {
+// A daemon that dozes is told; one that is gone is noticed. True when it had to be told. Inside.
+bool ring(const Attachment& a) noexcept {
   layout::fence_full();
-  if (layout::load_acquire(a.status->sleeping) == 0) return;
+  if (layout::load_acquire(a.status->sleeping) == 0) return false;
   if (::send(a.connection->socket.get(), &layout::kDoorbellByte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN &&
       errno != EINTR) {
     a.connection->gone.store(true, std::memory_order_release);
   }
+  return true;
 }
 
 // Whether there is a daemon to publish for. A dead one left its page as it was: if that says "asleep", asking the socket costs
@@ -86,23 +94,39 @@ bool daemon_there(const Attachment& a) noexcept {
   return true;
 }
 
-bool spin(const Ticket& ticket, ThreadRecord& me) noexcept {
-  if (ticket.answered()) return true;
-  if (!spinning_pays()) return false;
-  if (me.spin_ns == 0) me.spin_ns = kSpinNsMax;
-  const uint64_t until = base::monotonic_ns() + me.spin_ns;
-  do {
-    for (uint32_t i = 0; i < kLooksPerClock; ++i) {
-      if (ticket.answered()) {
-        me.spin_ns = std::min(me.spin_ns * 2, kSpinNsMax);
-        return true;
+// Spinning pays while answers come about as soon as a sleep would take to begin and end. Once they do not, each 16th wait tries
+// again: when both sides sleep between any two requests, every answer is slow, and only a trial finds out that it need not be.
+class Wait {
+ public:
+  Wait(const Ticket& ticket, ThreadRecord& me) noexcept : ticket_(ticket), me_(me) {}
+
+  bool spin() noexcept {
+    if (ticket_.answered()) return true;
+    if (!spinning_pays()) return false;
+    begun_ns_ = base::monotonic_ns();
+    const bool trial = ++me_.waits % kWaitsPerTrial == 0;
+    const uint64_t limit_ns =
+        (trial || me_.wait_ns <= 2 * kSpinNsMax ? kSpinNsMax : kSpinNsMin) + (ticket_.rung() ? kWakeNsMax : 0);
+    for (;;) {
+      for (uint32_t i = 0; i < kLooksPerClock; ++i) {
+        if (ticket_.answered()) {
+          me_.wait_ns = 0;
+          return true;
+        }
+        layout::cpu_relax();
       }
-      layout::cpu_relax();
+      if (base::monotonic_ns() - begun_ns_ >= limit_ns) return false;
     }
-  } while (base::monotonic_ns() < until);
-  me.spin_ns = std::max(me.spin_ns / 2, kSpinNsMin);
-  return false;
-}
+  }
+  void slept() noexcept {
+    if (begun_ns_ != 0) me_.wait_ns = (3 * me_.wait_ns + std::min(base::monotonic_ns() - begun_ns_, base::kNsPerMs)) / 4;
+  }
+
+ private:
+  const Ticket& ticket_;
+  ThreadRecord& me_;
+  uint64_t begun_ns_ = 0;
+};
 
 // Sleeps until the daemon wakes the cell, or for a while.
 void doze(const Ticket& ticket, uint64_t ns) noexcept {
@@ -143,11 +167,15 @@ base::Status unknown(const char* why) {
 template <typename Again>
 base::Result<Answer> await(ClientState& state, ThreadRecord& me, const Ticket& ticket, Patience& patience, Again&& again) {
   Slices slices;
-  bool answered = spin(ticket, me);
+  Wait wait(ticket, me);
+  bool answered = wait.spin();
   while (!answered) {
     doze(ticket, slices.next_ns(patience.deadline()));
     answered = ticket.answered();
-    if (answered) break;
+    if (answered) {
+      wait.slept();
+      break;
+    }
     const Surroundings around = look_around(state, me, ticket.link());
     if (around == Surroundings::no_link) return base::pass(unknown("the daemon did not take the session back"));
     // A failure here is not yet an answer's: the deadline decides.
@@ -238,7 +266,7 @@ base::Status check_access(const StoreLimits& limits) {
 }
 
 // Publishes in a lane of the ticket's link. WARM_E_BUSY or WARM_E_UNAVAILABLE: nothing was published.
-base::Status publish(ClientState& state, ThreadRecord& me, const Ticket& ticket, const OutgoingRequest& request,
+base::Status publish(ClientState& state, ThreadRecord& me, Ticket& ticket, const OutgoingRequest& request,
                      Patience& patience) {
   Slices slices;
   for (uint32_t round = 0;; ++round) {
@@ -246,7 +274,7 @@ base::Status publish(ClientState& state, ThreadRecord& me, const Ticket& ticket,
     const Attachment* a = state.attachment.load(std::memory_order_acquire);
     const bool same = a->link == &ticket.link();
     const bool published = same && publish_in_lane(ticket.link(), me.tid, request);
-    if (published) ring(*a);
+    if (published) ticket.published(ring(*a));
     ClientState::leave(me);
     if (published) return {};
     if (!same) return base::fail(WARM_E_BUSY, "the daemon gave this client another session meanwhile; nothing was published");
@@ -267,7 +295,6 @@ base::Status publish(ClientState& state, ThreadRecord& me, const Ticket& ticket,
 base::Result<uint64_t> through_lane(ClientState& state, ThreadRecord& me, Ticket& ticket, const OutgoingRequest& request,
                                     Patience& patience) {
   if (auto sent = publish(state, me, ticket, request, patience); !sent) return base::pass(std::move(sent));
-  ticket.published();
   auto answer = await(state, me, ticket, patience, []() -> base::Status { return {}; });
   if (!answer) return base::pass(std::move(answer));
   return outcome(*answer);
@@ -339,7 +366,7 @@ base::Result<uint64_t> through_socket(ClientState& state, ThreadRecord& me, Tick
   };
   if (auto sent = send(); !sent) return base::pass(std::move(sent));
   state.large_number = head.number;
-  ticket.published();
+  ticket.published(true);
   auto answer = await(state, me, ticket, patience, send);
   if (!answer) return base::pass(std::move(answer));
   return outcome(*answer);
