@@ -11,7 +11,8 @@ namespace {
 
 using namespace warmtier::tests::support;
 
-constexpr unsigned kKeys = 10;  // half of them are removed at times
+constexpr unsigned kKeys = 4;   // half of them are removed at times
+constexpr unsigned kBatch = 64;  // views that a reader holds while it looks at them: time for a race
 constexpr unsigned kProcessesMax = 64;
 constexpr uint32_t kTimeoutMs = 30'000;
 
@@ -70,33 +71,44 @@ int read(const Daemon& daemon, Board& board, const Shape& shape, unsigned me, Ta
   std::array<uint64_t, kKeys> newest{};
   for (unsigned key = 0; key < kKeys; ++key) ids[key] = record_id(key);
   board.ready.advance();
-  for (uint64_t i = me; !board.stop.load(std::memory_order_relaxed); ++i) {
-    const uint64_t key = i * 7 % kKeys;
-    warm_view view = WARM_VIEW_INIT;
-    const int code = warm_get(client, ids[key].data(), ids[key].size(), &view);
-    count(tally.gets);
-    if (code == WARM_E_NOT_FOUND) {
-      if (!is_removed_at_times(key)) return board.found_wrong("key " + std::to_string(key) + " is never removed, but was not found");
-      count(tally.not_found);
-      continue;
+  struct Seen {
+    uint64_t key;
+    warm_view view;
+  };
+  std::vector<Seen> batch;
+  for (uint64_t i = me; !board.stop.load(std::memory_order_relaxed);) {
+    batch.clear();
+    for (unsigned n = 0; n < kBatch; ++n) {
+      const uint64_t key = i++ * 7 % kKeys;
+      warm_view view = WARM_VIEW_INIT;
+      const int code = warm_get(client, ids[key].data(), ids[key].size(), &view);
+      count(tally.gets);
+      if (code == WARM_E_NOT_FOUND) {
+        if (!is_removed_at_times(key)) return board.found_wrong("key " + std::to_string(key) + " is never removed, but was not found");
+        count(tally.not_found);
+        continue;
+      }
+      if (code != WARM_OK) return board.found_wrong(std::string("a reader: ") + warm_error_name(code) + ": " + warm_last_error());
+      if (view.sequence < newest[key]) return board.found_wrong("key " + std::to_string(key) + ": an older record after a newer one");
+      newest[key] = view.sequence;
+      batch.push_back({.key = key, .view = view});
     }
-    if (code != WARM_OK) return board.found_wrong(std::string("a reader: ") + warm_error_name(code) + ": " + warm_last_error());
-    const char* differs = mismatch(shape, key, view);
-    if (differs != nullptr) {
-      return board.found_wrong("key " + std::to_string(key) + ", version " + std::to_string(version_of(view)) + ": " + differs + " differs");
+    for (Seen& seen : batch) {
+      const char* differs = mismatch(shape, seen.key, seen.view);
+      if (differs != nullptr) {
+        return board.found_wrong("key " + std::to_string(seen.key) + ", version " + std::to_string(version_of(seen.view)) + ": " + differs + " differs");
+      }
+      uint32_t state = WARM_VIEW_CURRENT;
+      if (const int checked = warm_view_check(client, &seen.view, &state); checked != WARM_OK) {
+        return board.found_wrong(std::string("view check: ") + warm_error_name(checked) + ": " + warm_last_error());
+      }
+      if (state != WARM_VIEW_CURRENT) {
+        // The record went while it was looked at: its bytes must still be its own.
+        if (mismatch(shape, seen.key, seen.view) != nullptr) return board.found_wrong("a view changed after its record was replaced");
+        count(tally.raced);
+      }
+      warm_release(client, &seen.view);
     }
-    if (view.sequence < newest[key]) return board.found_wrong("key " + std::to_string(key) + ": an older record after a newer one");
-    newest[key] = view.sequence;
-    uint32_t state = WARM_VIEW_CURRENT;
-    if (const int checked = warm_view_check(client, &view, &state); checked != WARM_OK) {
-      return board.found_wrong(std::string("view check: ") + warm_error_name(checked) + ": " + warm_last_error());
-    }
-    if (state != WARM_VIEW_CURRENT) {
-      // The record went while it was looked at: its bytes must still be its own.
-      if (mismatch(shape, key, view) != nullptr) return board.found_wrong("a view changed after its record was replaced");
-      count(tally.raced);
-    }
-    warm_release(client, &view);
   }
   return warm_close(client) == WARM_OK ? 0 : board.found_wrong("a reader's close");
 }
