@@ -26,7 +26,7 @@ StoreOptions store_of(uint64_t slots) {
   return options;
 }
 
-// ---- Actor -------------------------------------------------------------------------------------------------------------------
+// ---- Actor --------------------------------------------------------------------------------------------------------------------
 
 Actor::Actor() {
   std::unique_lock lock(mutex_);
@@ -70,12 +70,14 @@ void Actor::begin(std::function<void()> call) {
 
 void Actor::end() {
   std::unique_lock lock(mutex_);
-  if (!changed_.wait_for(lock, std::chrono::nanoseconds(kPatienceNs), [this] { return !busy_; })) give_up("an actor's call did not end");
+  if (!changed_.wait_for(lock, std::chrono::nanoseconds(kPatienceNs), [this] { return !busy_; }))
+    give_up("an actor's call did not end");
 }
 
-// ---- Stop --------------------------------------------------------------------------------------------------------------------
+// ---- Stop ---------------------------------------------------------------------------------------------------------------------
 
-Stop::Stop(Failpoints& failpoints, unsigned rule, const char* point, pid_t owner, uint32_t skip) : failpoints_(failpoints), rule_(rule) {
+Stop::Stop(Failpoints& failpoints, unsigned rule, const char* point, pid_t owner, uint32_t skip)
+    : failpoints_(failpoints), rule_(rule) {
   failpoints_.arm(rule, point, support::FailpointAction::pause, skip, owner);
 }
 
@@ -89,7 +91,7 @@ void Stop::go() {
   failpoints_.disarm_and_release(rule_);
 }
 
-// ---- Scene -------------------------------------------------------------------------------------------------------------------
+// ---- Scene --------------------------------------------------------------------------------------------------------------------
 
 Scene::Scene(StoreOptions options, const char* rule, bool without) : daemon_(std::move(options)), rule_(rule), without_(without) {
   daemon_.start();
@@ -109,13 +111,15 @@ void judge(const StoreOptions& options, const char* rule, bool without, Play pla
   Scene scene(options, rule, without);
   const char* violation = play(scene);
   if (without) {
-    cr_assert(violation != nullptr, "without %s nothing was violated: this interleaving does not show what the rule is for", rule);
+    cr_assert(violation != nullptr, "without %s nothing was violated: this interleaving does not show what the rule is for",
+              rule);
   } else {
-    cr_assert(violation == nullptr, "%s; the daemon said:\n%s", violation == nullptr ? "" : violation, scene.daemon().log().c_str());
+    cr_assert(violation == nullptr, "%s; the daemon said:\n%s", violation == nullptr ? "" : violation,
+              scene.daemon().log().c_str());
   }
 }
 
-// ---- Calls -------------------------------------------------------------------------------------------------------------------
+// ---- Calls --------------------------------------------------------------------------------------------------------------------
 
 namespace {
 

@@ -1,6 +1,6 @@
-// What a test of interleavings is made of: a store with a daemon, actors (threads that make one call at a time), and stops at which
-// an actor or the daemon stands until the test lets it go on. Nothing here depends on time: every wait is for something that the
-// interleaving itself brings about.
+// What a test of interleavings is made of: a store with a daemon, actors (threads that make one call at a time), and stops at
+// which an actor or the daemon stands until the test lets it go on. Nothing here depends on time: every wait is for something
+// that the interleaving itself brings about.
 //
 // Each interleaving is played twice, in two tests. As designed it must hold; with its rule left out (base/failpoint.hpp) the very
 // same interleaving must show the violation that the rule closes, else the test proves nothing.
@@ -88,9 +88,13 @@ class Scene {
   void leave_out();
   void hold_again();
   // A point where the daemon stands still.
-  [[nodiscard]] Stop daemon_at(const char* point, uint32_t skip = 0) { return Stop(failpoints(), next_rule_++, point, daemon_.pid(), skip); }
+  [[nodiscard]] Stop daemon_at(const char* point, uint32_t skip = 0) {
+    return Stop(failpoints(), next_rule_++, point, daemon_.pid(), skip);
+  }
   // A point where a thread of this process, or a child, stands still.
-  [[nodiscard]] Stop at(const char* point, pid_t owner, uint32_t skip = 0) { return Stop(failpoints(), next_rule_++, point, owner, skip); }
+  [[nodiscard]] Stop at(const char* point, pid_t owner, uint32_t skip = 0) {
+    return Stop(failpoints(), next_rule_++, point, owner, skip);
+  }
   // Where a starting daemon, whose pid nobody knows yet, or anybody else stands still.
   [[nodiscard]] Stop anyone_at(const char* point, uint32_t skip = 0) { return Stop(failpoints(), next_rule_++, point, 0, skip); }
   // Of a client that may have to wait in vain in the play without the rule: not for long there.
@@ -126,14 +130,14 @@ using Play = const char* (*)(Scene&);
 void judge(const StoreOptions& options, const char* rule, bool without, Play play);
 
 // INTERLEAVING(suite, name, store options, rule) { ... return nullptr; }
-#define INTERLEAVING(suite, name, options, rule)                                                                               \
-  static const char* play_##suite##_##name(warmtier::tests::interleave::Scene& scene);                                         \
-  Test(suite, name, .disabled = !warmtier::tests::support::failpoints_built()) {                                               \
-    warmtier::tests::interleave::judge(options, rule, false, play_##suite##_##name);                                           \
-  }                                                                                                                            \
-  Test(suite, name##__fails_without_the_rule, .disabled = !warmtier::tests::support::failpoints_built()) {                     \
-    warmtier::tests::interleave::judge(options, rule, true, play_##suite##_##name);                                            \
-  }                                                                                                                            \
+#define INTERLEAVING(suite, name, options, rule)                                                           \
+  static const char* play_##suite##_##name(warmtier::tests::interleave::Scene& scene);                     \
+  Test(suite, name, .disabled = !warmtier::tests::support::failpoints_built()) {                           \
+    warmtier::tests::interleave::judge(options, rule, false, play_##suite##_##name);                       \
+  }                                                                                                        \
+  Test(suite, name##__fails_without_the_rule, .disabled = !warmtier::tests::support::failpoints_built()) { \
+    warmtier::tests::interleave::judge(options, rule, true, play_##suite##_##name);                        \
+  }                                                                                                        \
   static const char* play_##suite##_##name(warmtier::tests::interleave::Scene& scene)
 
 }  // namespace warmtier::tests::interleave

@@ -1,5 +1,5 @@
-// The order of stores in a change, and what recovery owes to one that was begun: docs/protocol.md, "Changing". A daemon that stands
-// still between two stores and is then killed is what readers of its last moment see.
+// The order of stores in a change, and what recovery owes to one that was begun: docs/protocol.md, "Changing". A daemon that
+// stands still between two stores and is then killed is what readers of its last moment see.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -75,9 +75,7 @@ class Feed {
   Feed(const Feed&) = delete;
   Feed& operator=(const Feed&) = delete;
   // The position of the next change.
-  [[nodiscard]] uint64_t head() const {
-    return layout::load_acquire(reinterpret_cast<const layout::FeedHeader*>(map_)->head);
-  }
+  [[nodiscard]] uint64_t head() const { return layout::load_acquire(reinterpret_cast<const layout::FeedHeader*>(map_)->head); }
   // Whether the entry at this position is there, whatever the header says of it.
   [[nodiscard]] bool holds(uint64_t position, uint64_t ret_sequence_at_least) const {
     const auto* entries = reinterpret_cast<const layout::FeedEntry*>(map_ + sizeof(layout::FeedHeader));
@@ -93,7 +91,7 @@ class Feed {
 
 }  // namespace
 
-// ---- Cell before death ----------------------------------------------------------------------------------------------------------------
+// ---- Cell before death --------------------------------------------------------------------------------------------------------
 
 INTERLEAVING(changing, a_killed_daemon_leaves_no_reader_spinning, store_of(8), "store.cell_before_death") {
   const Client client(scene.daemon());
@@ -108,10 +106,11 @@ INTERLEAVING(changing, a_killed_daemon_leaves_no_reader_spinning, store_of(8), "
   const Seen seen = get(reader, "X");  // nobody is there to finish the change
   scene.daemon().start();
   writer.end();
-  return seen.code == WARM_OK ? nullptr : "a reader found a dead line behind a cell that a killed daemon left, and waited in vain";
+  return seen.code == WARM_OK ? nullptr
+                              : "a reader found a dead line behind a cell that a killed daemon left, and waited in vain";
 }
 
-// ---- Feed before death ----------------------------------------------------------------------------------------------------------------
+// ---- Feed before death --------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -145,7 +144,7 @@ INTERLEAVING(changing, the_feed_names_a_remove_before_the_slot_dies, store_of(8)
   return death_without_word(scene, false);
 }
 
-// ---- What recovery finishes -----------------------------------------------------------------------------------------------------------
+// ---- What recovery finishes ---------------------------------------------------------------------------------------------------
 
 INTERLEAVING(changing, a_remove_once_begun_is_finished_by_the_next_daemon, store_of(8), "store.remove_is_finished") {
   const Client client(scene.daemon());
@@ -197,7 +196,7 @@ INTERLEAVING(changing, a_line_is_complete_before_its_put, store_of(8), "store.pu
   return seen.mixed() ? "a record is a mix of two" : nullptr;
 }
 
-// ---- Grace --------------------------------------------------------------------------------------------------------------------------------
+// ---- Grace --------------------------------------------------------------------------------------------------------------------
 
 INTERLEAVING(changing, a_slot_that_a_view_pins_is_not_used_again, store_of(2), "store.pinned_slots_are_held") {
   const Client client(scene.daemon());
@@ -221,7 +220,8 @@ INTERLEAVING(changing, a_held_view_keeps_its_pin_cell, store_of(3), "test.a_view
   warm_view low;
   warm_view other;
   warm_view held;
-  if (view(client, "Y", &low) != WARM_OK || view(client, "Y", &other) != WARM_OK || view(client, "X", &held) != WARM_OK) return "not found";
+  if (view(client, "Y", &low) != WARM_OK || view(client, "Y", &other) != WARM_OK || view(client, "X", &held) != WARM_OK)
+    return "not found";
   warm_release(client, &low);
   must_put(client, "X", 2);
   // No call moves a view's pin. So the test does it by itself, in the session's memory.
@@ -229,7 +229,8 @@ INTERLEAVING(changing, a_held_view_keeps_its_pin_cell, store_of(3), "test.a_view
   const auto regions = memory.regions(layout::kSessionMagic);
   if (regions.size() != 1) give_up("this process has not one session");
   auto& session = *reinterpret_cast<layout::SessionRegion*>(regions[0]);
-  if (session.pins[0] != 0 || session.pins[1] != 2 || session.pins[2] != 1) give_up("the pins are not where this test looks for them");
+  if (session.pins[0] != 0 || session.pins[1] != 2 || session.pins[2] != 1)
+    give_up("the pins are not where this test looks for them");
   Actor writer;
   int code = WARM_OK;
   Stop seen = scene.daemon_at("store.grace_pin_seen");
@@ -247,7 +248,7 @@ INTERLEAVING(changing, a_held_view_keeps_its_pin_cell, store_of(3), "test.a_view
   return code == WARM_E_FULL ? nullptr : "a put was carried out without a slot";
 }
 
-// ---- A death names the put that it ends --------------------------------------------------------------------------------------------------
+// ---- A death names the put that it ends ---------------------------------------------------------------------------------------
 
 // A power cut may leave an old put beside the dead word of a later tenant: pages reach the device when they like.
 INTERLEAVING(changing, the_death_of_a_later_tenant_does_not_revive_an_earlier_one, store_of(8), "store.death_names_its_put") {

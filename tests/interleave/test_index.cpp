@@ -59,11 +59,13 @@ constexpr uint32_t kHalf = kHomes / 2;
 constexpr uint64_t kCopied = kHomes / 4;    // a home below the cursor then
 constexpr uint64_t kAhead = kHomes * 3 / 4;  // one that it has not come to
 
-std::string id_of_home(const Daemon& daemon, uint64_t home, unsigned nth = 0) { return id_at(hash_seed(daemon), home, kHomesLog2, nth); }
+std::string id_of_home(const Daemon& daemon, uint64_t home, unsigned nth = 0) {
+  return id_at(hash_seed(daemon), home, kHomesLog2, nth);
+}
 
 }  // namespace
 
-// ---- Doubling ---------------------------------------------------------------------------------------------------------------------------
+// ---- Doubling -----------------------------------------------------------------------------------------------------------------
 
 INTERLEAVING(index, a_replace_below_the_cursor_goes_to_both_tables, store_of(64), "store.change_both_tables") {
   const Client client(scene.daemon(), scene.vain_timeout_ms());
@@ -99,8 +101,8 @@ INTERLEAVING(index, a_remove_below_the_cursor_clears_both_tables, store_of(64), 
   return get(client, id).code == WARM_E_NOT_FOUND ? nullptr : "the new table names a record that was removed";
 }
 
-// What is inserted ahead of the cursor is copied when the cursor comes there: in both tables at once it would stand in the new one
-// twice, and a remove clears one cell.
+// What is inserted ahead of the cursor is copied when the cursor comes there: in both tables at once it would stand in the new
+// one twice, and a remove clears one cell.
 INTERLEAVING(index, an_insert_ahead_of_the_cursor_goes_to_the_old_table_only, store_of(64), "store.ahead_in_old_table_only") {
   const Client client(scene.daemon(), scene.vain_timeout_ms());
   const std::string id = id_of_home(scene.daemon(), kAhead);
@@ -111,7 +113,8 @@ INTERLEAVING(index, an_insert_ahead_of_the_cursor_goes_to_the_old_table_only, st
   scene.hold_again();
   doubling.finish();
   must_remove(client, id);
-  return get(client, id).code == WARM_E_NOT_FOUND ? nullptr : "a record stood twice in the new table, and its removal cleared one cell";
+  return get(client, id).code == WARM_E_NOT_FOUND ? nullptr
+                                                  : "a record stood twice in the new table, and its removal cleared one cell";
 }
 
 // An answer is given in the middle of a doubling; readers still look at the old table.
@@ -150,7 +153,7 @@ INTERLEAVING(index, the_generation_changes_only_after_all_homes_are_copied, stor
   return get(client, id).code == WARM_OK ? nullptr : "a record was lost whose home was not copied yet";
 }
 
-// ---- Chains -------------------------------------------------------------------------------------------------------------------------------
+// ---- Chains -------------------------------------------------------------------------------------------------------------------
 
 namespace {
 

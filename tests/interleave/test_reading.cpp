@@ -8,7 +8,7 @@ using warmtier::tests::support::Client;
 
 TestSuite(reading, .timeout = 120);
 
-// ---- A line that is not live says nothing about the id ----------------------------------------------------------------------------
+// ---- A line that is not live says nothing about the id ------------------------------------------------------------------------
 
 INTERLEAVING(reading, a_dead_line_behind_an_old_cell_is_no_absence, store_of(2), "client.dead_is_not_absent") {
   const Client client(scene.daemon());
@@ -33,17 +33,17 @@ INTERLEAVING(reading, a_slot_that_went_away_and_came_back_is_read_again, store_o
   scene.leave_out();
   Stop put_loaded = scene.at("client.get_put_loaded", reader.tid());
   reader.begin([&] { seen = get(client, "X"); });
-  put_loaded.reached();   // the put of v1
+  put_loaded.reached();  // the put of v1
   must_put(client, "X", 2);
   must_put(client, "Y", 1);  // where v1 was
   must_remove(client, "Y");
   must_put(client, "X", 3);  // there again: the cell is what it was
-  put_loaded.go();           // the death of Y beside the put of v1
+  put_loaded.go();  // the death of Y beside the put of v1
   reader.end();
   return seen.code == WARM_OK ? nullptr : "a record was called corrupt because two words of different tenants were read";
 }
 
-// ---- Another id counts only if nothing moved ----------------------------------------------------------------------------------------
+// ---- Another id counts only if nothing moved ----------------------------------------------------------------------------------
 
 INTERLEAVING(reading, another_id_in_a_slot_that_was_used_again_is_no_absence, store_of(2), "client.negative_only_if_unmoved") {
   const Client client(scene.daemon());
@@ -82,7 +82,7 @@ INTERLEAVING(reading, another_id_counts_only_if_its_line_still_stands, store_of(
   return seen.code == WARM_OK ? nullptr : "a record that was there all the time was not found";
 }
 
-// ---- After the pin ----------------------------------------------------------------------------------------------------------------------
+// ---- After the pin ------------------------------------------------------------------------------------------------------------
 
 // The slot's death is stored and its grace has looked at the pins; put is not yet 0. A pin that comes now holds nothing.
 INTERLEAVING(reading, a_pin_after_the_scan_finds_the_death, store_of(2), "client.dead_again") {
@@ -135,7 +135,7 @@ INTERLEAVING(reading, nobody_sees_a_record_before_its_cell_names_it, store_of(2)
   return first.version > second.version ? "one reader saw the new record, and the next one after it the old one" : nullptr;
 }
 
-// ---- The generation, at the end -----------------------------------------------------------------------------------------------------------
+// ---- The generation, at the end -----------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -219,7 +219,7 @@ INTERLEAVING(reading, a_hit_in_a_table_that_was_doubled_does_not_count, store_of
   return hit_across(scene, double_index);
 }
 
-// ---- Pins -----------------------------------------------------------------------------------------------------------------------------------
+// ---- Pins ---------------------------------------------------------------------------------------------------------------------
 
 INTERLEAVING(reading, a_released_pin_is_cleared_before_its_cell_has_a_new_user, store_of(3), "client.pin_cleared_first") {
   const Client client(scene.daemon());

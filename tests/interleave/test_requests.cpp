@@ -1,5 +1,5 @@
-// Lanes, results and the intent line: docs/protocol.md, "Requests" and "Restart". Everybody runs on one processor, so that all come
-// to the same lane first.
+// Lanes, results and the intent line: docs/protocol.md, "Requests" and "Restart". Everybody runs on one processor, so that all
+// come to the same lane first.
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -88,7 +88,7 @@ class Victim {
 
 }  // namespace
 
-// ---- The lane ---------------------------------------------------------------------------------------------------------------------------
+// ---- The lane -----------------------------------------------------------------------------------------------------------------
 
 // Nine entries for a lane of eight: the ninth must go elsewhere, for the daemon has not taken the first.
 INTERLEAVING(requests, an_entry_is_not_overwritten_before_it_was_carried_out, store_of(64), "client.entry_free_again") {
@@ -147,7 +147,7 @@ INTERLEAVING(requests, a_repair_leaves_what_was_published, store_of(64), "client
   return first_code == WARM_OK && exists(client, "X") == WARM_OK ? nullptr : "a repair took away what another had published";
 }
 
-// ---- Tickets ------------------------------------------------------------------------------------------------------------------------------
+// ---- Tickets ------------------------------------------------------------------------------------------------------------------
 
 // The caller of X gave up. Its result cell is not used for Y, which the daemon comes to first: it would drop X as answered.
 INTERLEAVING(requests, a_result_cell_is_not_used_again_before_its_late_result, store_of(64), "client.quarantine") {
@@ -169,11 +169,14 @@ INTERLEAVING(requests, a_result_cell_is_not_used_again_before_its_late_result, s
   two_rounds(patient);
   if (late != WARM_E_UNKNOWN) give_up(std::string("a put without a daemon returned ") + warm_error_name(late));
   if (next != WARM_OK || exists(patient, "Y") != WARM_OK) return "a request was not answered";
-  return exists(patient, "X") == WARM_OK ? nullptr : "a request that was published was dropped, though its daemon and its process live";
+  return exists(patient, "X") == WARM_OK ? nullptr
+                                         : "a request that was published was dropped, though its daemon and its process live";
 }
 
 INTERLEAVING(requests, a_new_tenants_tickets_begin_above_the_last_ones, store_of(64), "client.tickets_above_the_cell") {
-  { Client(scene.daemon()).close(); }
+  {
+    Client(scene.daemon()).close();
+  }
   const Client watcher(scene.daemon());
   {
     const Client client(scene.daemon());
@@ -187,7 +190,7 @@ INTERLEAVING(requests, a_new_tenants_tickets_begin_above_the_last_ones, store_of
   return code == WARM_OK && exists(watcher, "Y") == WARM_OK ? nullptr : "a request was taken for one that was answered long ago";
 }
 
-// ---- Results --------------------------------------------------------------------------------------------------------------------------------
+// ---- Results ------------------------------------------------------------------------------------------------------------------
 
 INTERLEAVING(requests, a_results_number_comes_after_what_it_says, store_of(64), "daemon.number_last") {
   const Client client(scene.daemon());
@@ -249,7 +252,7 @@ INTERLEAVING(requests, an_answered_request_is_not_carried_out_again, store_of(64
   return exists(client, "X") == WARM_OK ? nullptr : "a removal that had found nothing was carried out again, on a later record";
 }
 
-// ---- Intent and restart -----------------------------------------------------------------------------------------------------------------------
+// ---- Intent and restart -------------------------------------------------------------------------------------------------------
 
 INTERLEAVING(requests, an_intent_is_void_while_it_is_written, store_of(64), "store.intent_cleared_first") {
   const Client client(scene.daemon());
@@ -272,7 +275,8 @@ INTERLEAVING(requests, an_intent_is_void_while_it_is_written, store_of(64), "sto
 }
 
 // v1 was carried out and seen, its caller not yet answered; v2 is published afterwards.
-INTERLEAVING(requests, a_request_that_was_carried_out_is_answered_and_not_done_again, store_of(64), "daemon.decided_is_answered") {
+INTERLEAVING(requests, a_request_that_was_carried_out_is_answered_and_not_done_again, store_of(64),
+             "daemon.decided_is_answered") {
   const Client client(scene.daemon());
   Actor holder;
   Actor writer;
@@ -302,7 +306,8 @@ INTERLEAVING(requests, a_request_that_was_carried_out_is_answered_and_not_done_a
 }
 
 // Who has his answer looks for his record: by then no table of the dead daemon may answer.
-INTERLEAVING(requests, the_generation_changes_before_a_decided_request_is_answered, store_of(64), "daemon.generation_before_result") {
+INTERLEAVING(requests, the_generation_changes_before_a_decided_request_is_answered, store_of(64),
+             "daemon.generation_before_result") {
   const Client client(scene.daemon());
   Actor writer;
   int code = WARM_OK;
@@ -326,11 +331,12 @@ INTERLEAVING(requests, the_generation_changes_before_a_decided_request_is_answer
   if (scene.without()) reader.end();  // else it waits for the new daemon
   answered.go();
   reader.end();
-  if (!scene.daemon().wait_ready(base::Deadline::after_ns(tests::support::kPatienceNs))) give_up("the daemon did not become ready");
+  if (!scene.daemon().wait_ready(base::Deadline::after_ns(tests::support::kPatienceNs)))
+    give_up("the daemon did not become ready");
   return seen.code == WARM_OK ? nullptr : "a put was acknowledged and its record not found";
 }
 
-// ---- Sessions -----------------------------------------------------------------------------------------------------------------------------
+// ---- Sessions -----------------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -355,26 +361,28 @@ uint64_t session_of(warm_client* client) {
 // A session that is ended behind the back of a thread that is about to publish for it. Its place is number 1: 0 is the watcher's.
 class Ended {
  public:
-  explicit Ended(Scene& scene) : scene_(scene), watcher_(scene.daemon()) {
-    const std::set<int> before = connections();
+  explicit Ended(Scene& scene) : scene_(scene), watcher_(scene.daemon()), before_(connections()) {
     client_.emplace(scene.daemon(), 2'000);
     written_.emplace(scene.failpoints(), base::kFailpointRules - 1, "client.lane_content_written", writer_.tid(), 0);
     writer_.begin([&] { put(*client_, "X", 1); });
     written_->reached();
+  }
+  void say_bye() const {
     for (const int fd : connections()) {
-      if (before.contains(fd)) continue;
+      if (before_.contains(fd)) continue;
       layout::Bye bye{};
       bye.header = {.kind = static_cast<uint32_t>(layout::MessageKind::bye), .bytes = sizeof bye};
       if (::send(fd, &bye, sizeof bye, MSG_NOSIGNAL) != sizeof bye) give_up("bye cannot be sent");
     }
+  }
+  void await_end() const {
     tests::support::await_stats(watcher_, "a session ended", [](const warm_stats& stats) { return stats.sessions_ended >= 1; });
   }
-  // Publishes after all; the daemon has taken note of it when this returns.
+  // Publishes after all.
   void publish() {
     Stop unlocked = scene_.at("client.lane_unlocked", writer_.tid());
     written_->go();
     unlocked.reached();
-    two_rounds(watcher_);
     unlocked.go();
   }
   [[nodiscard]] warm_client* watcher() const { return watcher_; }
@@ -394,6 +402,7 @@ class Ended {
  private:
   Scene& scene_;
   const Client watcher_;
+  const std::set<int> before_;
   std::optional<Client> client_;
   Actor writer_;
   std::optional<Stop> written_;
@@ -403,6 +412,8 @@ class Ended {
 
 INTERLEAVING(requests, a_request_of_an_ended_session_is_not_its_successors, store_of(64), "daemon.session_by_number") {
   Ended ended(scene);
+  ended.say_bye();
+  ended.await_end();
   std::optional<Client> successor;
   do {
     successor.emplace(scene.daemon());  // the place is free a moment after the session is counted as ended
@@ -414,6 +425,7 @@ INTERLEAVING(requests, a_request_of_an_ended_session_is_not_its_successors, stor
   writer.begin([&] { code = put(*successor, "Y", 1); });
   locked.reached();  // it has chosen its ticket: the same one
   ended.publish();
+  two_rounds(ended.watcher());
   locked.go();
   writer.end();
   if (exists(ended.watcher(), "X") == WARM_OK) return "a request of a session that had ended was carried out";
@@ -422,6 +434,8 @@ INTERLEAVING(requests, a_request_of_an_ended_session_is_not_its_successors, stor
 
 INTERLEAVING(requests, a_place_in_the_table_is_live_only_with_its_new_number, store_of(64), "daemon.number_before_live") {
   Ended ended(scene);
+  ended.say_bye();
+  ended.await_end();
   Actor successor;
   scene.leave_out();
   Stop live = scene.daemon_at("daemon.entry.state");
@@ -434,7 +448,22 @@ INTERLEAVING(requests, a_place_in_the_table_is_live_only_with_its_new_number, st
   successor.end();
   exists(ended.watcher(), "X");  // attaches anew and hands the channel back
   ended.publish();
+  two_rounds(ended.watcher());
   const bool carried_out = exists(ended.watcher(), "X") == WARM_OK;
   warm_close(client);
   return carried_out ? "a request of a session that had ended was carried out" : nullptr;
+}
+
+// Published in the last moment of its session: nobody may find it long afterwards, and nobody needs to drop it.
+INTERLEAVING(requests, what_a_session_published_is_carried_out_before_it_is_dead, store_of(64), "daemon.sweep_before_dead") {
+  Ended ended(scene);
+  scene.leave_out();
+  Stop ending = scene.daemon_at("daemon.sweep.before");
+  ended.say_bye();
+  ending.reached();
+  ended.publish();
+  ending.go();
+  ended.await_end();
+  two_rounds(ended.watcher());
+  return exists(ended.watcher(), "X") == WARM_OK ? nullptr : "a request that was published before its session ended was dropped";
 }
