@@ -39,14 +39,16 @@ uint64_t cached_bytes(const std::filesystem::path& path) {
   if (!map) stop_because(map.error().text);
   const uint64_t pages = (bytes + layout::kPageBytes - 1) / layout::kPageBytes;
   std::vector<unsigned char> resident(pages);
-  if (::mincore(const_cast<std::byte*>(map->data()), bytes, resident.data()) != 0) stop_because("mincore failed on " + path.string());
+  if (::mincore(const_cast<std::byte*>(map->data()), bytes, resident.data()) != 0)
+    stop_because("mincore failed on " + path.string());
   uint64_t in_memory = 0;
   for (const unsigned char page : resident) in_memory += page & 1U;
   return in_memory * layout::kPageBytes;
 }
 
-// The store's files in the page cache; the daemon's own memory and its memfds (index, feed, status, channels, sessions). Space that
-// is prepared ahead, for slots and for content, is there however many records there are, but not always the same: it is left out.
+// The store's files in the page cache; the daemon's own memory and its memfds (index, feed, status, channels, sessions). Space
+// that is prepared ahead, for slots and for content, is there however many records there are, but not always the same: it is left
+// out.
 double memory_of(World& world) {
   uint64_t sum = (status_kb(world.daemon().pid(), "RssAnon:") + status_kb(world.daemon().pid(), "RssShmem:")) * 1024;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(world.daemon().store())) {
@@ -77,7 +79,8 @@ void bench_idle(const Settings& settings, Reporter& reporter) {
   }
   attached->await(kIdleClients, "idle clients attach");
   // A checkpoint of what was loaded is not idleness.
-  tests::support::await_stats(world.client(), "what was loaded is durable", [](const warm_stats& stats) { return stats.sequence_durable >= stats.sequence; });
+  tests::support::await_stats(world.client(), "what was loaded is durable",
+                              [](const warm_stats& stats) { return stats.sequence_durable >= stats.sequence; });
 
   const uint64_t seconds = settings.quick ? 5 : 30;
   const uint64_t before_ms = tests::support::cpu_time_ms(world.daemon().pid());
@@ -96,7 +99,8 @@ void bench_memory(const Settings& settings, Reporter& reporter) {
   world.await_prepared(1);
   const auto settled = [&] {
     // Preparation is over when nothing of it moves any more.
-    tests::support::await_stats(world.client(), "everything is durable", [](const warm_stats& stats) { return stats.sequence_durable >= stats.sequence; });
+    tests::support::await_stats(world.client(), "everything is durable",
+                                [](const warm_stats& stats) { return stats.sequence_durable >= stats.sequence; });
     uint64_t last = ~uint64_t{0};
     for (unsigned same = 0; same < 20;) {
       const uint64_t now = layout::load_relaxed(world.status().slots_prepared);
@@ -115,7 +119,8 @@ void bench_memory(const Settings& settings, Reporter& reporter) {
   const auto n = static_cast<double>(settings.records);
   const auto payload = static_cast<double>(Id::bytes() + kRowBytes + kContentBytes + kScalarBytes);
   const double beyond = (after - before) / n - payload;
-  Result result = single("memory", std::to_string(settings.records) + " records, beyond payload", settings.records, "bytes", beyond);
+  Result result =
+      single("memory", std::to_string(settings.records) + " records, beyond payload", settings.records, "bytes", beyond);
   against_limit(result, 100);
   reporter.say(result);
 }

@@ -30,7 +30,8 @@ class Chain {
     // Either copy, as long as it was ever written: what is asked of it never changes.
     layout::Superblock superblock;
     std::memcpy(&superblock, tier_.data() + layout::kSuperblockOffsets[0], sizeof superblock);
-    if (superblock.magic != layout::kTierMagic) std::memcpy(&superblock, tier_.data() + layout::kSuperblockOffsets[1], sizeof superblock);
+    if (superblock.magic != layout::kTierMagic)
+      std::memcpy(&superblock, tier_.data() + layout::kSuperblockOffsets[1], sizeof superblock);
     geometry_ = layout::Geometry::of(superblock.dimensions, superblock.capacity);
 
     for (const auto& entry : std::filesystem::directory_iterator(store + "/content")) {
@@ -47,7 +48,8 @@ class Chain {
 
     // As large as the index is: homes for the load at which it doubles.
     uint32_t homes_log2 = layout::kIndexHomesLog2Min;
-    while ((uint64_t{layout::kIndexCells} << homes_log2) * layout::kIndexLoadNumerator / layout::kIndexLoadDenominator < records) ++homes_log2;
+    while ((uint64_t{layout::kIndexCells} << homes_log2) * layout::kIndexLoadNumerator / layout::kIndexLoadDenominator < records)
+      ++homes_log2;
     auto memfd = base::make_memfd("warmbench-index", layout::index_bytes(homes_log2));
     if (!memfd) stop_because(memfd.error().text);
     auto writable = base::WriteMapping::map(memfd->get(), layout::index_bytes(homes_log2));
@@ -104,7 +106,8 @@ class Chain {
 
 uint64_t get(warm_client* client, const Id& id) {
   warm_view view = WARM_VIEW_INIT;
-  if (const int code = warm_get(client, id.data(), Id::bytes(), &view); code != WARM_OK) stop_because(std::string("get: ") + warm_last_error());
+  if (const int code = warm_get(client, id.data(), Id::bytes(), &view); code != WARM_OK)
+    stop_because(std::string("get: ") + warm_last_error());
   const uint64_t sum = touch_ends(view.embedding, kRowBytes) + touch_ends(view.content, view.content_bytes);
   warm_release(client, &view);
   return sum;
@@ -119,7 +122,8 @@ void bench_get_random(const Settings& settings, Reporter& reporter) {
   const Chain chain(world.daemon().store(), records);
 
   // Every page of every map is touched once: what is measured is memory, not faults.
-  for (uint64_t key = 0; key < records; ++key) keep(get(world.client(), Id(key)) + peer.get(Id(key)) + chain.get(chain.place_of(key)));
+  for (uint64_t key = 0; key < records; ++key)
+    keep(get(world.client(), Id(key)) + peer.get(Id(key)) + chain.get(chain.place_of(key)));
 
   const uint64_t n = settings.quick ? 20'000 : 300'000;
   Samples ours(n);

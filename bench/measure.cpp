@@ -108,11 +108,13 @@ void Reporter::say(const Result& result) {
     std::printf("%s\n", json.dump().c_str());
   } else {
     if (!headed_) {
-      std::printf("%-12s %-34s %9s %6s %10s %10s %10s %12s  %s\n", "bench", "case", "n", "unit", "p50", "p99", "p99.9", "ops/s", "beside");
+      std::printf("%-12s %-34s %9s %6s %10s %10s %10s %12s  %s\n", "bench", "case", "n", "unit", "p50", "p99", "p99.9", "ops/s",
+                  "beside");
       headed_ = true;
     }
     std::printf("%-12s %-34s %9llu %6s %10.1f %10.1f %10.1f %12.0f ", result.bench.c_str(), result.name.c_str(),
-                static_cast<unsigned long long>(result.n), result.unit.c_str(), result.p50, result.p99, result.p999, result.ops_per_s);
+                static_cast<unsigned long long>(result.n), result.unit.c_str(), result.p50, result.p99, result.p999,
+                result.ops_per_s);
     if (!result.peer.empty()) std::printf(" %s %.1f: %.2f x better", result.peer.c_str(), result.peer_p50, result.ratio);
     if (result.limit) std::printf(" limit %.1f: %.2f of it", *result.limit, result.of_limit);
     if (change > 0) std::printf(" before %.1f: %.2f of it", before->second, change);

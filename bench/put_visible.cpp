@@ -52,7 +52,8 @@ void replaces(World& world, Lmdb& peer, const Settings& settings, Reporter& repo
   reporter.say(result);
 }
 
-void inserts(World& world, Lmdb& peer, const Settings& settings, Reporter& reporter, size_t content_bytes, uint64_t& next_key, bool beyond) {
+void inserts(World& world, Lmdb& peer, const Settings& settings, Reporter& reporter, size_t content_bytes, uint64_t& next_key,
+             bool beyond) {
   const uint64_t n = settings.quick ? 4'000 : beyond ? 60'000 : 40'000;
   const uint64_t batch = beyond ? n : batch_of(content_bytes);
   Bytes bytes(content_bytes);
@@ -77,7 +78,8 @@ void inserts(World& world, Lmdb& peer, const Settings& settings, Reporter& repor
       theirs.add(ticks() - from);
     }
   }
-  Result result = result_of("put_visible", (beyond ? "insert beyond prepared, " : "insert, ") + std::to_string(content_bytes) + " bytes", ours);
+  Result result = result_of("put_visible",
+                            (beyond ? "insert beyond prepared, " : "insert, ") + std::to_string(content_bytes) + " bytes", ours);
   against_peer(result, "lmdb", theirs);
   reporter.say(result);
 }
@@ -87,7 +89,8 @@ void inserts(World& world, Lmdb& peer, const Settings& settings, Reporter& repor
 void bench_put_visible(const Settings& settings, Reporter& reporter) {
   {
     // So tight a store that every slot beyond the records was used before, once the spare ones are through.
-    const uint64_t capacity = (settings.records + layout::kSlotsPerChunk - 1) / layout::kSlotsPerChunk * layout::kSlotsPerChunk + kSpareSlots;
+    const uint64_t capacity =
+        (settings.records + layout::kSlotsPerChunk - 1) / layout::kSlotsPerChunk * layout::kSlotsPerChunk + kSpareSlots;
     World world(capacity, settings.records, kLoadedContentBytes);
     Lmdb peer(world.daemon().directory() + "/lmdb", settings.records, kLoadedContentBytes);
     Bytes bytes(kLoadedContentBytes);

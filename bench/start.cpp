@@ -16,7 +16,8 @@ void look_at_random_ids(World& world, uint64_t records) {
     bytes.make(key);
     const Id id(key);
     warm_view view = WARM_VIEW_INIT;
-    if (warm_get(world.client(), id.data(), Id::bytes(), &view) != WARM_OK) stop_because(std::string("after a start: ") + warm_last_error());
+    if (warm_get(world.client(), id.data(), Id::bytes(), &view) != WARM_OK)
+      stop_because(std::string("after a start: ") + warm_last_error());
     if (std::memcmp(view.embedding, bytes.row(), kRowBytes) != 0 || view.content_bytes != kContentBytes ||
         std::memcmp(view.content, bytes.content().data(), kContentBytes) != 0) {
       stop_because("after a start record " + std::to_string(key) + " is wrong");
@@ -46,7 +47,8 @@ void bench_ready(const Settings& settings, Reporter& reporter) {
       world.open();
       look_at_random_ids(world, records);
     }
-    Result result = result_of("ready", std::to_string(records) + (killed ? " records, after a kill" : " records, after a stop"), samples);
+    Result result =
+        result_of("ready", std::to_string(records) + (killed ? " records, after a kill" : " records, after a stop"), samples);
     result.unit = "ms";
     for (double* value : {&result.p50, &result.p99, &result.p999}) *value /= 1e6;
     against_limit(result, static_cast<double>(kReadyLimitMs));
@@ -66,12 +68,14 @@ void bench_restart(const Settings& settings, Reporter& reporter) {
     const uint64_t from = ticks();
     // A read in the dead daemon's maps, then the first write after the death: how long a client stands still.
     const Id id(run);
-    if (warm_exists(world.client(), id.data(), Id::bytes()) != WARM_OK) stop_because(std::string("while dead: ") + warm_last_error());
+    if (warm_exists(world.client(), id.data(), Id::bytes()) != WARM_OK)
+      stop_because(std::string("while dead: ") + warm_last_error());
     reads.add(ticks() - from);
     world.daemon().start_without_waiting();
     if (put(world.client(), id, bytes) != WARM_OK) stop_because(std::string("over a restart: ") + warm_last_error());
     writes.add(ticks() - from);
-    if (!world.daemon().wait_ready(base::Deadline::after_ns(60 * base::kNsPerSecond))) stop_because("the daemon did not become ready");
+    if (!world.daemon().wait_ready(base::Deadline::after_ns(60 * base::kNsPerSecond)))
+      stop_because("the daemon did not become ready");
   }
   Result read = result_of("restart", "read while the daemon is dead", reads);
   reporter.say(read);

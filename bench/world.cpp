@@ -69,7 +69,8 @@ const layout::StatusPage& World::status() {
     uintptr_t to = 0;
     char access[8] = {};
     if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %7s", &from, &to, access) != 3) continue;
-    if (to - from != layout::kPageBytes || access[0] != 'r' || access[3] != 's' || line.find("memfd:") == std::string::npos) continue;
+    if (to - from != layout::kPageBytes || access[0] != 'r' || access[3] != 's' || line.find("memfd:") == std::string::npos)
+      continue;
     const auto* page = reinterpret_cast<const layout::StatusPage*>(from);
     if (page->magic == layout::kStatusMagic) status_ = page;
   }

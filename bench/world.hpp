@@ -17,7 +17,8 @@ namespace warmtier::bench {
 
 constexpr uint32_t kDimensions = 768;
 constexpr uint64_t kRowBytes = uint64_t{kDimensions} * sizeof(float);
-constexpr uint64_t kScalarBytes = 36;  // confidence, activation, decay rate, recall count, two times, length: what any store keeps
+constexpr uint64_t kScalarBytes =
+    36;  // confidence, activation, decay rate, recall count, two times, length: what any store keeps
 
 struct Settings {
   uint64_t records = 300'000;

@@ -5,23 +5,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint32_t next(uint32_t *state) {
+static uint32_t next(uint32_t* state) {
   *state = *state * 1664525u + 1013904223u;
   return *state >> 8;
 }
 
-void *bytes_of(size_t bytes, uint32_t seed) {
-  unsigned char *made = malloc(bytes + 1);
+void* bytes_of(size_t bytes, uint32_t seed) {
+  unsigned char* made = malloc(bytes + 1);
   uint32_t state = seed;
   for (size_t i = 0; i < bytes; ++i) made[i] = (unsigned char)(i < 256 ? i : next(&state));
   return made;
 }
 
-warm_memory memory_of(const void *id, size_t id_bytes, uint32_t seed) {
+warm_memory memory_of(const void* id, size_t id_bytes, uint32_t seed) {
   uint32_t state = seed * 2654435761u + 1;
-  float *embedding = malloc(TEST_DIMENSIONS * sizeof(float));
+  float* embedding = malloc(TEST_DIMENSIONS * sizeof(float));
   for (uint32_t i = 0; i < TEST_DIMENSIONS; ++i) embedding[i] = (float)next(&state) / 65536.0f - 128.0f;
-  void *own_id = malloc(id_bytes + 1);
+  void* own_id = malloc(id_bytes + 1);
   memcpy(own_id, id, id_bytes);
 
   warm_memory memory = WARM_MEMORY_INIT;
@@ -39,15 +39,15 @@ warm_memory memory_of(const void *id, size_t id_bytes, uint32_t seed) {
   return memory;
 }
 
-warm_memory memory_of_text(const char *id, uint32_t seed) { return memory_of(id, strlen(id), seed); }
+warm_memory memory_of_text(const char* id, uint32_t seed) { return memory_of(id, strlen(id), seed); }
 
-void memory_set_content(warm_memory *memory, const void *content, size_t content_bytes) {
+void memory_set_content(warm_memory* memory, const void* content, size_t content_bytes) {
   memory->given |= WARM_GIVEN_CONTENT;
   memory->content = content;
   memory->content_bytes = content_bytes;
 }
 
-static const char *view_differs(const warm_memory *memory, const warm_view *view) {
+static const char* view_differs(const warm_memory* memory, const warm_view* view) {
   if (view->id_bytes != memory->id_bytes) return "id length";
   if (memcmp(view->id, memory->id, memory->id_bytes) != 0) return "id";
   if (view->dimensions != memory->dimensions) return "dimensions";
@@ -75,35 +75,35 @@ static const char *view_differs(const warm_memory *memory, const warm_view *view
   return NULL;
 }
 
-const char *memory_differs(warm_client *client, const warm_memory *memory) {
+const char* memory_differs(warm_client* client, const warm_memory* memory) {
   warm_view view = WARM_VIEW_INIT;
   const int code = warm_get(client, memory->id, memory->id_bytes, &view);
   if (code != WARM_OK) return warm_last_error();
-  const char *differs = view_differs(memory, &view);
+  const char* differs = view_differs(memory, &view);
   if (warm_release(client, &view) != WARM_OK) return "release failed";
   return differs;
 }
 
-static void look(const char *when, warm_client *client, const warm_memory *memories, size_t count) {
+static void look(const char* when, warm_client* client, const warm_memory* memories, size_t count) {
   for (size_t i = 0; i < count; ++i) {
-    const char *differs = memory_differs(client, &memories[i]);
+    const char* differs = memory_differs(client, &memories[i]);
     cr_assert_null(differs, "%s: memory %zu: %s", when, i, differs);
   }
 }
 
-static void look_twice(const char *when, support_daemon *daemon, warm_client *writer, const warm_memory *memories, size_t count) {
+static void look_twice(const char* when, support_daemon* daemon, warm_client* writer, const warm_memory* memories, size_t count) {
   char text[96];
   snprintf(text, sizeof text, "%s, the writer", when);
   look(text, writer, memories, count);
-  warm_client *fresh = support_daemon_open(daemon);
+  warm_client* fresh = support_daemon_open(daemon);
   snprintf(text, sizeof text, "%s, a fresh client", when);
   look(text, fresh, memories, count);
   cr_assert_ok(warm_close(fresh));
 }
 
-void round_trip(const warm_memory *memories, size_t count) {
-  support_daemon *daemon = support_daemon_start(TEST_DIMENSIONS, 4096, 0);
-  warm_client *writer = support_daemon_open(daemon);
+void round_trip(const warm_memory* memories, size_t count) {
+  support_daemon* daemon = support_daemon_start(TEST_DIMENSIONS, 4096, 0);
+  warm_client* writer = support_daemon_open(daemon);
   for (size_t i = 0; i < count; ++i) {
     uint64_t sequence = 0;
     cr_assert_ok(warm_put(writer, &memories[i], &sequence));

@@ -7,8 +7,8 @@
 
 TestSuite(conditions, .timeout = 120);
 
-static support_daemon *daemon_;
-static warm_client *client;
+static support_daemon* daemon_;
+static warm_client* client;
 
 static void with_daemon(void) {
   daemon_ = support_daemon_start(TEST_DIMENSIONS, 4096, 0);
@@ -19,7 +19,7 @@ static void without_daemon(void) {
   support_daemon_free(daemon_);
 }
 
-static uint64_t sequence_of(const char *id) {
+static uint64_t sequence_of(const char* id) {
   warm_view view = WARM_VIEW_INIT;
   cr_assert_ok(warm_get(client, id, strlen(id), &view));
   const uint64_t sequence = view.sequence;

@@ -9,8 +9,8 @@
 
 TestSuite(limits, .timeout = 300);
 
-static support_daemon *daemon_;
-static warm_client *client;
+static support_daemon* daemon_;
+static warm_client* client;
 
 static void with_daemon(void) {
   daemon_ = support_daemon_start(TEST_DIMENSIONS, 4096, 0);
@@ -21,19 +21,19 @@ static void without_daemon(void) {
   support_daemon_free(daemon_);
 }
 
-static void assert_message_says(const char *word) {
+static void assert_message_says(const char* word) {
   cr_assert_not_null(strstr(warm_last_error(), word), "the message should say %s: %s", word, warm_last_error());
 }
 
 Test(limits, ids_have_1_to_1024_bytes, .init = with_daemon, .fini = without_daemon) {
-  char *const bytes = bytes_of(1025, 9);
+  char* const bytes = bytes_of(1025, 9);
   static const size_t good[] = {1, 2, 1023, 1024};
   for (size_t i = 0; i < 4; ++i) {
     warm_memory memory = memory_of(bytes, good[i], (uint32_t)i);
     memory_set_content(&memory, bytes, 100);
     cr_assert_ok(warm_put(client, &memory, NULL));
     cr_assert_ok(warm_exists(client, bytes, good[i]));
-    const char *differs = memory_differs(client, &memory);
+    const char* differs = memory_differs(client, &memory);
     cr_assert_null(differs, "id of %zu bytes: %s", good[i], differs);
   }
   static const size_t bad[] = {0, 1025, 65536, SIZE_MAX};
@@ -64,13 +64,13 @@ Test(limits, embeddings_have_the_dimensions_of_the_store, .init = with_daemon, .
 }
 
 static void store_of_dimensions(uint32_t dimensions) {
-  support_daemon *daemon = support_daemon_start(dimensions, 2048, 0);
-  warm_client *writer = support_daemon_open(daemon);
+  support_daemon* daemon = support_daemon_start(dimensions, 2048, 0);
+  warm_client* writer = support_daemon_open(daemon);
   warm_info info = WARM_INFO_INIT;
   cr_assert_ok(warm_info_get(writer, &info));
   cr_assert_eq(info.dimensions, dimensions);
   cr_assert_eq(info.row_bytes, (dimensions * 4 + 63) / 64 * 64);
-  float *embedding = malloc(dimensions * sizeof(float));
+  float* embedding = malloc(dimensions * sizeof(float));
   for (uint32_t i = 0; i < dimensions; ++i) embedding[i] = (float)i + 0.25f;
   warm_memory memory = memory_of_text("one", 1);
   memory.embedding = embedding;
@@ -78,7 +78,7 @@ static void store_of_dimensions(uint32_t dimensions) {
   memory_set_content(&memory, "content", 7);
   cr_assert_ok(warm_put(writer, &memory, NULL));
   for (int life = 0; life < 2; ++life) {
-    const char *differs = memory_differs(writer, &memory);
+    const char* differs = memory_differs(writer, &memory);
     cr_assert_null(differs, "%u dimensions: %s", dimensions, differs);
     if (life == 0) support_daemon_kill_and_start(daemon);
   }
@@ -91,18 +91,18 @@ Test(limits, a_store_has_4096_dimensions) { store_of_dimensions(4096); }
 Test(limits, a_store_has_17_dimensions_and_zeros_behind_them) { store_of_dimensions(17); }
 
 static void content_around_a_cap(uint64_t cap) {
-  support_daemon *daemon = support_daemon_start(TEST_DIMENSIONS, 2048, cap);
-  warm_client *writer = support_daemon_open(daemon);
+  support_daemon* daemon = support_daemon_start(TEST_DIMENSIONS, 2048, cap);
+  warm_client* writer = support_daemon_open(daemon);
   warm_info info = WARM_INFO_INIT;
   cr_assert_ok(warm_info_get(writer, &info));
   cr_assert_eq(info.content_bytes_max, cap);
-  void *const bytes = bytes_of(cap + 1, 3);
+  void* const bytes = bytes_of(cap + 1, 3);
   for (uint64_t size = cap - 1; size <= cap + 1; ++size) {
     warm_memory memory = memory_of_text("capped", (uint32_t)size);
     memory_set_content(&memory, bytes, size);
     if (size <= cap) {
       cr_assert_ok(warm_put(writer, &memory, NULL));
-      const char *differs = memory_differs(writer, &memory);
+      const char* differs = memory_differs(writer, &memory);
       cr_assert_null(differs, "%s", differs);
     } else {
       cr_assert_code(warm_put(writer, &memory, NULL), WARM_E_LIMIT);
@@ -148,7 +148,7 @@ Test(limits, numbers_that_are_not_finite_are_refused, .init = with_daemon, .fini
   const float extremes[TEST_DIMENSIONS] = {3.40282347e38f, -3.40282347e38f, 1.17549435e-38f, 1e-45f, -1e-45f, 0.0f, -0.0f};
   memory.embedding = extremes;
   cr_assert_ok(warm_put(client, &memory, NULL));
-  const char *differs = memory_differs(client, &memory);
+  const char* differs = memory_differs(client, &memory);
   cr_assert_null(differs, "%s", differs);
   cr_assert_code(warm_exists(client, "bad", 3), WARM_E_NOT_FOUND);
 }
@@ -160,7 +160,7 @@ Test(limits, a_client_holds_65536_views_and_no_more, .init = with_daemon, .fini 
   warm_info info = WARM_INFO_INIT;
   cr_assert_ok(warm_info_get(client, &info));
   cr_assert_eq(info.views_max, WARM_VIEWS_MAX);
-  warm_view *views = calloc(WARM_VIEWS_MAX, sizeof *views);
+  warm_view* views = calloc(WARM_VIEWS_MAX, sizeof *views);
   for (uint32_t i = 0; i < WARM_VIEWS_MAX; ++i) {
     views[i] = (warm_view)WARM_VIEW_INIT;
     const int code = warm_get(client, "held", 4, &views[i]);
@@ -240,8 +240,8 @@ Test(limits, null_arguments_are_refused, .init = with_daemon, .fini = without_da
 
 Test(limits, a_full_store_says_so_and_takes_again_what_was_freed) {
   enum { kCapacity = 1024 };
-  support_daemon *daemon = support_daemon_start(TEST_DIMENSIONS, kCapacity, 0);
-  warm_client *writer = support_daemon_open(daemon);
+  support_daemon* daemon = support_daemon_start(TEST_DIMENSIONS, kCapacity, 0);
+  warm_client* writer = support_daemon_open(daemon);
   char id[32];
   for (uint32_t i = 0; i < kCapacity; ++i) {
     snprintf(id, sizeof id, "full %u", i);
@@ -265,7 +265,7 @@ Test(limits, an_address_without_a_daemon_is_named) {
   warm_options options = WARM_OPTIONS_INIT;
   options.socket = "/nonexistent/warmtier.sock";
   options.timeout_ms = 50;
-  warm_client *none = NULL;
+  warm_client* none = NULL;
   cr_assert_code(warm_open(&options, &none), WARM_E_UNAVAILABLE);
   cr_assert_null(none);
   assert_message_says("/nonexistent/warmtier.sock");

@@ -11,8 +11,8 @@ TestSuite(round_trips, .timeout = 300);
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* Each text is the content of one memory and, when it can be, the id of another. */
-static void round_trip_texts(const char *const *texts, const size_t *lengths, size_t count) {
-  warm_memory *memories = calloc(2 * count, sizeof *memories);
+static void round_trip_texts(const char* const* texts, const size_t* lengths, size_t count) {
+  warm_memory* memories = calloc(2 * count, sizeof *memories);
   size_t used = 0;
   for (size_t i = 0; i < count; ++i) {
     const size_t length = lengths != NULL ? lengths[i] : strlen(texts[i]);
@@ -29,14 +29,15 @@ static void round_trip_texts(const char *const *texts, const size_t *lengths, si
 }
 
 Test(round_trips, short_long_unicode_empty_and_special_content_comes_back) {
-  char *const prose = malloc(20001);
+  char* const prose = malloc(20001);
   for (size_t i = 0; i < 20000; ++i) prose[i] = (char)(' ' + i % 95);
   prose[20000] = '\0';
-  const char *const texts[] = {
+  const char* const texts[] = {
       "x",
       "a short note",
       prose,
-      "Gr\xC3\xBC\xC3\x9F" "e, \xE4\xB8\x96\xE7\x95\x8C, \xD0\xBC\xD0\xB8\xD1\x80, \xF0\x9F\xA7\xA0",
+      "Gr\xC3\xBC\xC3\x9F"
+      "e, \xE4\xB8\x96\xE7\x95\x8C, \xD0\xBC\xD0\xB8\xD1\x80, \xF0\x9F\xA7\xA0",
       "",
       "tab\t newline\n return\r quote\" apostrophe' backslash\\ slash/ percent%s%n {}[]<>&;|`$(true) \x01\x02\x1B[31m\x7F",
       "../../etc/passwd",
@@ -57,10 +58,10 @@ Test(round_trips, several_memories_do_not_mix) {
 }
 
 Test(round_trips, one_of_several_memories_changes_alone) {
-  support_daemon *daemon = support_daemon_start(TEST_DIMENSIONS, 4096, 0);
-  warm_client *client = support_daemon_open(daemon);
+  support_daemon* daemon = support_daemon_start(TEST_DIMENSIONS, 4096, 0);
+  warm_client* client = support_daemon_open(daemon);
   warm_memory memories[5];
-  static const char *const ids[5] = {"a", "ab", "abc", "b", "A"};
+  static const char* const ids[5] = {"a", "ab", "abc", "b", "A"};
   for (uint32_t i = 0; i < 5; ++i) {
     memories[i] = memory_of_text(ids[i], i);
     memory_set_content(&memories[i], ids[i], strlen(ids[i]));
@@ -77,7 +78,7 @@ Test(round_trips, one_of_several_memories_changes_alone) {
         cr_assert_code(warm_get(client, ids[i], 1, &view), WARM_E_NOT_FOUND);
         cr_assert_code(warm_exists(client, ids[i], 1), WARM_E_NOT_FOUND);
       } else {
-        const char *differs = memory_differs(client, &memories[i]);
+        const char* differs = memory_differs(client, &memories[i]);
         cr_assert_null(differs, "life %d, memory %u: %s", life, i, differs);
       }
     }
@@ -134,36 +135,36 @@ Test(round_trips, content_of_a_hundred_sizes_comes_back) {
 #define LENGTH(literal) (sizeof(literal) - 1)
 
 Test(round_trips, utf8_at_its_edges_and_invalid_utf8_are_kept_byte_for_byte) {
-#define EDGES(X)                                                                                       \
-  X("\x7F")                                                                                            \
-  X("\xC2\x80")                                                                                        \
-  X("\xDF\xBF")                                                                                        \
-  X("\xE0\xA0\x80")                                                                                    \
-  X("\xED\x9F\xBF")                                                                                    \
-  X("\xEE\x80\x80")                                                                                    \
-  X("\xEF\xBF\xBF")                                                                                    \
-  X("\xF0\x90\x80\x80")                                                                                \
-  X("\xF4\x8F\xBF\xBF")                                                                                \
-  X("\xEF\xBB\xBF with a byte order mark")                                                             \
-  X("e\xCC\x81 is not \xC3\xA9")                                                                       \
-  X("\xE2\x80\xAE right to left")                                                                      \
-  X("\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x91\xA7")                        \
-  X("zero\0inside")                                                                                    \
-  X("\0")                                                                                              \
-  X("\x80")                                                                                            \
-  X("\xC2")                                                                                            \
-  X("\xC0\x80")                                                                                        \
-  X("\xC0\xAF")                                                                                        \
-  X("\xE0\x80\xAF")                                                                                    \
-  X("\xED\xA0\x80")                                                                                    \
-  X("\xED\xA0\x80\xED\xB0\x80")                                                                        \
-  X("\xF4\x90\x80\x80")                                                                                \
-  X("\xF8\x88\x80\x80\x80")                                                                            \
-  X("\xFE\xFF")                                                                                        \
+#define EDGES(X)                                                                \
+  X("\x7F")                                                                     \
+  X("\xC2\x80")                                                                 \
+  X("\xDF\xBF")                                                                 \
+  X("\xE0\xA0\x80")                                                             \
+  X("\xED\x9F\xBF")                                                             \
+  X("\xEE\x80\x80")                                                             \
+  X("\xEF\xBF\xBF")                                                             \
+  X("\xF0\x90\x80\x80")                                                         \
+  X("\xF4\x8F\xBF\xBF")                                                         \
+  X("\xEF\xBB\xBF with a byte order mark")                                      \
+  X("e\xCC\x81 is not \xC3\xA9")                                                \
+  X("\xE2\x80\xAE right to left")                                               \
+  X("\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x91\xA7") \
+  X("zero\0inside")                                                             \
+  X("\0")                                                                       \
+  X("\x80")                                                                     \
+  X("\xC2")                                                                     \
+  X("\xC0\x80")                                                                 \
+  X("\xC0\xAF")                                                                 \
+  X("\xE0\x80\xAF")                                                             \
+  X("\xED\xA0\x80")                                                             \
+  X("\xED\xA0\x80\xED\xB0\x80")                                                 \
+  X("\xF4\x90\x80\x80")                                                         \
+  X("\xF8\x88\x80\x80\x80")                                                     \
+  X("\xFE\xFF")                                                                 \
   X("ends early \xE2\x82")
 #define AS_TEXT(literal) TEXT(literal),
 #define AS_LENGTH(literal) LENGTH(literal),
-  static const char *const texts[] = {EDGES(AS_TEXT)};
+  static const char* const texts[] = {EDGES(AS_TEXT)};
   static const size_t lengths[] = {EDGES(AS_LENGTH)};
   round_trip_texts(texts, lengths, COUNT(texts));
 }

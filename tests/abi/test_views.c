@@ -9,8 +9,8 @@
 
 TestSuite(views, .timeout = 120);
 
-static support_daemon *daemon_;
-static warm_client *client;
+static support_daemon* daemon_;
+static warm_client* client;
 
 static void with_daemon(void) {
   daemon_ = support_daemon_start(TEST_DIMENSIONS, 4096, 0);
@@ -21,23 +21,24 @@ static void without_daemon(void) {
   support_daemon_free(daemon_);
 }
 
-static uint32_t state_of(const warm_view *view) {
+static uint32_t state_of(const warm_view* view) {
   uint32_t state = 99;
   cr_assert_ok(warm_view_check(client, view, &state));
   return state;
 }
 
-static void put(const char *id, uint32_t seed, const char *content) {
+static void put(const char* id, uint32_t seed, const char* content) {
   warm_memory memory = memory_of_text(id, seed);
   memory_set_content(&memory, content, strlen(content));
   cr_assert_ok(warm_put(client, &memory, NULL));
 }
 
-static void assert_shows(const warm_view *view, const char *id, uint32_t seed, const char *content) {
+static void assert_shows(const warm_view* view, const char* id, uint32_t seed, const char* content) {
   warm_memory memory = memory_of_text(id, seed);
   cr_assert_eq(view->id_bytes, strlen(id));
   cr_assert_eq(memcmp(view->id, id, strlen(id)), 0);
-  cr_assert_eq(memcmp(view->embedding, memory.embedding, TEST_DIMENSIONS * sizeof(float)), 0, "the embedding changed under a view");
+  cr_assert_eq(memcmp(view->embedding, memory.embedding, TEST_DIMENSIONS * sizeof(float)), 0,
+               "the embedding changed under a view");
   cr_assert_eq(view->content_bytes, strlen(content));
   cr_assert_eq(memcmp(view->content, content, strlen(content)), 0, "the content changed under a view");
   cr_assert_eq(view->recall_count, memory.recall_count);
@@ -67,7 +68,7 @@ Test(views, a_view_is_current_then_replaced_then_removed_and_stays_what_it_was, 
 
 Test(views, a_held_view_outlives_every_reuse_of_slots) {
   /* So small a store that each replace soon needs the slot of an earlier one. */
-  support_daemon *daemon = support_daemon_start(TEST_DIMENSIONS, 1024, 0);
+  support_daemon* daemon = support_daemon_start(TEST_DIMENSIONS, 1024, 0);
   client = support_daemon_open(daemon);
   put("held", 1, "what the view shows");
   warm_view view = WARM_VIEW_INIT;
@@ -117,7 +118,7 @@ Test(views, reads_go_on_while_the_daemon_is_dead, .init = with_daemon, .fini = w
 }
 
 Test(views, writes_to_a_dead_daemon_say_that_they_were_not_carried_out) {
-  support_daemon *daemon = support_daemon_start(TEST_DIMENSIONS, 4096, 0);
+  support_daemon* daemon = support_daemon_start(TEST_DIMENSIONS, 4096, 0);
   warm_options options = WARM_OPTIONS_INIT;
   options.socket = support_daemon_socket(daemon);
   options.timeout_ms = 200;
@@ -136,7 +137,7 @@ Test(views, writes_to_a_dead_daemon_say_that_they_were_not_carried_out) {
 }
 
 Test(views, close_is_refused_while_views_are_out) {
-  support_daemon *daemon = support_daemon_start(TEST_DIMENSIONS, 4096, 0);
+  support_daemon* daemon = support_daemon_start(TEST_DIMENSIONS, 4096, 0);
   client = support_daemon_open(daemon);
   put("open", 1, "x");
   warm_view views[2] = {WARM_VIEW_INIT, WARM_VIEW_INIT};
@@ -177,8 +178,8 @@ Test(views, a_failed_get_leaves_the_view_untouched, .init = with_daemon, .fini =
 }
 
 /* Children end with the number of the first line that was wrong; the parent judges. */
-#define CHILD_CHECK(condition) \
-  do {                         \
+#define CHILD_CHECK(condition)                   \
+  do {                                           \
     if (!(condition)) _exit(__LINE__ % 250 + 1); \
   } while (0)
 

@@ -185,25 +185,30 @@ class Scene {
       for (const auto& [shape, key] : {std::pair{kShape, kVictimKey}, std::pair{kLargeShape, kLargeKey}}) {
         const int seen = check_record(own, shape, key);
         if (seen != WARM_OK && seen != WARM_E_NOT_FOUND) return 4;
-        if (seen == WARM_OK && key == kVictimKey && scenario.victim == plain && last.published == 0 && !scenario.needs_death_in_claim) return 5;
+        if (seen == WARM_OK && key == kVictimKey && scenario.victim == plain && last.published == 0 &&
+            !scenario.needs_death_in_claim)
+          return 5;
       }
       return warm_close(own) == WARM_OK ? 0 : 6;
     });
     Process::End end;
-    require(next.wait_until(base::Deadline::after_ns(uint64_t{2} * kTimeoutMs * base::kNsPerMs), end), "%s (%s): the next process hangs",
-              point.c_str(), scenario.name);
+    require(next.wait_until(base::Deadline::after_ns(uint64_t{2} * kTimeoutMs * base::kNsPerMs), end),
+            "%s (%s): the next process hangs", point.c_str(), scenario.name);
     require(end == exit_code(0), "%s (%s): the next process: %s", point.c_str(), scenario.name, text_of(end).c_str());
 
     if (!scenario.needs_busy_lanes) {
       // The restart gave the daemon's counters a new life; nothing was counted before it there.
       const warm_stats from = scenario.needs_restart ? warm_stats WARM_STATS_INIT : before;
       const uint64_t expected = repairs + last.locks_held + last.locks_orphaned;
-      const warm_stats after = await_stats(client_, "the dead sessions' end",
-                                           [&](const warm_stats& stats) { return stats.sessions <= before.sessions && stats.sessions_ended > from.sessions_ended; });
-      require(after.lane_repairs - from.lane_repairs == expected, "%s (%s): %llu lane repairs instead of %llu", point.c_str(), scenario.name,
-                   static_cast<unsigned long long>(after.lane_repairs - from.lane_repairs), static_cast<unsigned long long>(expected));
-      require(after.pins_voided - from.pins_voided == pins, "%s (%s): %llu pins voided instead of %llu", point.c_str(), scenario.name,
-                   static_cast<unsigned long long>(after.pins_voided - from.pins_voided), static_cast<unsigned long long>(pins));
+      const warm_stats after = await_stats(client_, "the dead sessions' end", [&](const warm_stats& stats) {
+        return stats.sessions <= before.sessions && stats.sessions_ended > from.sessions_ended;
+      });
+      require(after.lane_repairs - from.lane_repairs == expected, "%s (%s): %llu lane repairs instead of %llu", point.c_str(),
+              scenario.name, static_cast<unsigned long long>(after.lane_repairs - from.lane_repairs),
+              static_cast<unsigned long long>(expected));
+      require(after.pins_voided - from.pins_voided == pins, "%s (%s): %llu pins voided instead of %llu", point.c_str(),
+              scenario.name, static_cast<unsigned long long>(after.pins_voided - from.pins_voided),
+              static_cast<unsigned long long>(pins));
       claims_ += last.locks_held != 0;
       pinned_ += last.pins != 0;
     }
@@ -320,7 +325,8 @@ class Scene {
 
 TestSuite(client_kills, .timeout = 900);
 
-Test(client_kills, at_every_point_the_next_process_goes_on_and_nothing_half_written_is_carried_out, .disabled = !failpoints_built()) {
+Test(client_kills, at_every_point_the_next_process_goes_on_and_nothing_half_written_is_carried_out,
+     .disabled = !failpoints_built()) {
   const std::vector<std::string> points = failpoint_names("libclient");
   cr_assert_geq(points.size(), 15, "the sources have %zu failpoints only", points.size());
   Shared<std::atomic<unsigned>> claims;
@@ -348,7 +354,8 @@ Test(client_kills, at_every_point_the_next_process_goes_on_and_nothing_half_writ
 }
 
 // Points of reading and of waiting store nothing that outlives the process, or something that the daemon takes back at once.
-Test(client_kills, two_neighbouring_points_of_lanes_and_pins_differ_in_a_byte_that_outlives_the_process, .disabled = !failpoints_built()) {
+Test(client_kills, two_neighbouring_points_of_lanes_and_pins_differ_in_a_byte_that_outlives_the_process,
+     .disabled = !failpoints_built()) {
   Daemon daemon;
   daemon.start();
   std::vector<std::string> points;
@@ -367,7 +374,8 @@ Test(client_kills, two_neighbouring_points_of_lanes_and_pins_differ_in_a_byte_th
     return check_record(client, kShape, kVictimKey) == WARM_OK ? 0 : 4;
   });
   board->attached.await(1, "the victim is attached");
-  for (unsigned rule = 0; rule < points.size(); ++rule) daemon.failpoints().arm(rule, points[rule], FailpointAction::pause, 0, victim.pid());
+  for (unsigned rule = 0; rule < points.size(); ++rule)
+    daemon.failpoints().arm(rule, points[rule], FailpointAction::pause, 0, victim.pid());
   board->go.advance();
   std::vector<uint32_t> seen(points.size(), 0);
   std::string last_point = "the start";

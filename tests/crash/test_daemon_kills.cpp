@@ -1,5 +1,5 @@
-// The daemon is killed at each of its failpoints, with SIGKILL, and started again. Everything it had acknowledged, and nothing that
-// nobody asked for, is there: judged against a history that lies outside the store. Clients live on through it.
+// The daemon is killed at each of its failpoints, with SIGKILL, and started again. Everything it had acknowledged, and nothing
+// that nobody asked for, is there: judged against a history that lies outside the store. Clients live on through it.
 //
 // Points are found in the sources: one that is added is tested here, and fails when no scenario comes to it.
 #include <criterion/criterion.h>
@@ -48,13 +48,13 @@ struct Board {
 uint64_t key_of(unsigned writer, unsigned i) { return uint64_t{writer} * 1000 + i; }
 const Shape& shape_of(const Board& board, unsigned i) { return board.all_large.load() || i % 8 == 7 ? kLargeShape : kShape; }
 
-#define CHECK_OR_FAIL(condition)                             \
-  do {                                                       \
-    if (!(condition)) {                                      \
-      int none = 0;                                          \
-      board.failed.compare_exchange_strong(none, __LINE__);  \
-      return 1;                                              \
-    }                                                        \
+#define CHECK_OR_FAIL(condition)                            \
+  do {                                                      \
+    if (!(condition)) {                                     \
+      int none = 0;                                         \
+      board.failed.compare_exchange_strong(none, __LINE__); \
+      return 1;                                             \
+    }                                                       \
   } while (0)
 
 // Puts, replaces and removes its keys in turn; notes before and after each request. UNKNOWN is an answer that leaves both
@@ -132,7 +132,8 @@ class Scene {
 
   void begin(bool all_large = false) {
     board_->all_large.store(all_large);
-    for (unsigned me = 0; me < kWriters; ++me) workers_.push_back(Process::fork([this, me] { return writer(daemon_, *board_, me); }));
+    for (unsigned me = 0; me < kWriters; ++me)
+      workers_.push_back(Process::fork([this, me] { return writer(daemon_, *board_, me); }));
     workers_.push_back(Process::fork([this] { return visitor(daemon_, *board_); }));
     await_rounds(60);
   }
@@ -152,7 +153,7 @@ class Scene {
     }
     daemon_.failpoints().disarm(0);
     require(end == killed_by(SIGKILL), "%s: the daemon ended by itself: %s; it said:\n%s", point.c_str(), text_of(end).c_str(),
-              daemon_.log().c_str());
+            daemon_.log().c_str());
     return true;
   }
   // True when the daemon dies there as it starts.
@@ -165,8 +166,8 @@ class Scene {
     const bool died = daemon_.process().wait_until(base::Deadline::after_ns(ready ? 300 * base::kNsPerMs : kPatienceNs), end);
     daemon_.failpoints().disarm(0);
     if (died) {
-      require(end == killed_by(SIGKILL), "%s: the starting daemon ended by itself: %s; it said:\n%s", point.c_str(), text_of(end).c_str(),
-                daemon_.log().c_str());
+      require(end == killed_by(SIGKILL), "%s: the starting daemon ended by itself: %s; it said:\n%s", point.c_str(),
+              text_of(end).c_str(), daemon_.log().c_str());
     }
     return died;
   }
@@ -186,8 +187,8 @@ class Scene {
     board_->stop.store(1);
     for (Process& worker : workers_) {
       const Process::End end = worker.wait();
-      require(end == exit_code(0), "%s: a client was wrong at line %d (%s); the daemon said:\n%s", point.c_str(), board_->failed.load(),
-                text_of(end).c_str(), daemon_.log().c_str());
+      require(end == exit_code(0), "%s: a client was wrong at line %d (%s); the daemon said:\n%s", point.c_str(),
+              board_->failed.load(), text_of(end).c_str(), daemon_.log().c_str());
     }
     workers_.clear();
     for (const bool again : {false, true}) {
@@ -198,12 +199,13 @@ class Scene {
           uint32_t seen = 0;
           const int code = check_record(client, shape_of(*board_, i), key_of(me, i), &seen);
           const uint32_t found = code == WARM_OK ? seen : 0;
-          require(code == WARM_OK || code == WARM_E_NOT_FOUND, "%s: key %u of writer %u: %s", point.c_str(), i, me, warm_last_error());
+          require(code == WARM_OK || code == WARM_E_NOT_FOUND, "%s: key %u of writer %u: %s", point.c_str(), i, me,
+                  warm_last_error());
           const uint32_t acknowledged = board_->history[me][i].acknowledged.load();
           // A writer that was killed may have left a request behind: both are right then.
           const uint32_t asked = board_->history[me][i].asked.load();
-          require(found == acknowledged || found == asked, "%s: key %u of writer %u is at version %u, acknowledged was %u", point.c_str(), i, me, found,
-                  acknowledged);
+          require(found == acknowledged || found == asked, "%s: key %u of writer %u is at version %u, acknowledged was %u",
+                  point.c_str(), i, me, found, acknowledged);
         }
       }
     }
@@ -258,10 +260,14 @@ bool killed_at_start_after_a_boot(const std::string& point) {
   const base::Fd fd(::open((scene.daemon().store() + "/warm.tier").c_str(), O_RDWR | O_CLOEXEC));
   for (const size_t offset : layout::kSuperblockOffsets) {
     layout::Superblock superblock;
-    require(::pread(fd.get(), &superblock, sizeof superblock, static_cast<off_t>(offset)) == static_cast<ssize_t>(sizeof superblock), "no superblock");
+    require(
+        ::pread(fd.get(), &superblock, sizeof superblock, static_cast<off_t>(offset)) == static_cast<ssize_t>(sizeof superblock),
+        "no superblock");
     for (uint8_t& byte : superblock.boot_id) byte = static_cast<uint8_t>(~byte);
     superblock.checksum = layout::superblock_checksum(superblock);
-    require(::pwrite(fd.get(), &superblock, sizeof superblock, static_cast<off_t>(offset)) == static_cast<ssize_t>(sizeof superblock), "no superblock");
+    require(
+        ::pwrite(fd.get(), &superblock, sizeof superblock, static_cast<off_t>(offset)) == static_cast<ssize_t>(sizeof superblock),
+        "no superblock");
   }
   const bool hit = scene.dies_at_start(point);
   if (hit) scene.start();
@@ -349,8 +355,8 @@ bool killed_somehow(const std::string& point) {
   for (const char* before : {"store.cell_stored", "store.line_filled", "store.cell_removed"}) {
     if (killed_at_start(point, before, false)) return true;
   }
-  return killed_at_start(point, "store.cell_stored", true) || killed_at_start_alone(point) || killed_at_start_after_a_boot(point) ||
-         killed_at_doubling(point) || killed_at_stop(point);
+  return killed_at_start(point, "store.cell_stored", true) || killed_at_start_alone(point) ||
+         killed_at_start_after_a_boot(point) || killed_at_doubling(point) || killed_at_stop(point);
 }
 
 void kill_at_each_of(const std::vector<std::string>& points) {
@@ -358,7 +364,8 @@ void kill_at_each_of(const std::vector<std::string>& points) {
     Process scene = Process::fork([&] { return killed_somehow(point) ? 0 : kNotHit; });
     Process::End end;
     cr_assert(scene.wait_until(base::Deadline::after_ns(5 * kPatienceNs), end), "%s: the scene hangs", point.c_str());
-    cr_expect(end == exit_code(0), "%s: %s", point.c_str(), end == exit_code(kNotHit) ? "no scenario comes to it" : text_of(end).c_str());
+    cr_expect(end == exit_code(0), "%s: %s", point.c_str(),
+              end == exit_code(kNotHit) ? "no scenario comes to it" : text_of(end).c_str());
   }
 }
 

@@ -58,7 +58,8 @@ Daemon::Daemon(StoreOptions options) : options_(std::move(options)) {
   std::ofstream configuration(configuration_path_);
   configuration << "[store]\n";
   if (options_.content_bytes_max != 0) configuration << "content_bytes_max = " << options_.content_bytes_max << "\n";
-  if (options_.checkpoint_interval_ms != 0) configuration << "checkpoint_interval_ms = " << options_.checkpoint_interval_ms << "\n";
+  if (options_.checkpoint_interval_ms != 0)
+    configuration << "checkpoint_interval_ms = " << options_.checkpoint_interval_ms << "\n";
 
   const std::string notify = directory_ + "/notify";
   notify_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -101,9 +102,11 @@ bool Daemon::wait_ready(const base::Deadline& deadline) {
       continue;
     }
     if (errno != EAGAIN && errno != EINTR) give_up("recv: " + std::string(std::strerror(errno)));
-    pollfd wanted[2] = {{.fd = notify_.get(), .events = POLLIN, .revents = 0}, {.fd = process_.pidfd(), .events = POLLIN, .revents = 0}};
+    pollfd wanted[2] = {{.fd = notify_.get(), .events = POLLIN, .revents = 0},
+                        {.fd = process_.pidfd(), .events = POLLIN, .revents = 0}};
     const uint64_t left_ns = deadline.left_ns();
-    const timespec left{.tv_sec = static_cast<time_t>(left_ns / base::kNsPerSecond), .tv_nsec = static_cast<long>(left_ns % base::kNsPerSecond)};
+    const timespec left{.tv_sec = static_cast<time_t>(left_ns / base::kNsPerSecond),
+                        .tv_nsec = static_cast<long>(left_ns % base::kNsPerSecond)};
     const int ready = ::ppoll(wanted, 2, &left, nullptr);
     if (ready == 0) return false;
     if (ready > 0 && wanted[0].revents == 0 && wanted[1].revents != 0) return false;
@@ -128,7 +131,8 @@ void Daemon::restart() {
 }
 
 void Daemon::stop_and_start() {
-  if (const Process::End end = stop(); end != exit_code(0)) give_up("the daemon's stop: " + text_of(end) + "; it said:\n" + log());
+  if (const Process::End end = stop(); end != exit_code(0))
+    give_up("the daemon's stop: " + text_of(end) + "; it said:\n" + log());
   start();
 }
 
@@ -161,7 +165,8 @@ warm_client* Daemon::open(uint32_t timeout_ms) const {
 
 warm_stats stats_of(warm_client* client) {
   warm_stats stats = WARM_STATS_INIT;
-  if (const int code = warm_stats_get(client, &stats); code != WARM_OK) give_up(std::string("warm_stats_get: ") + warm_last_error());
+  if (const int code = warm_stats_get(client, &stats); code != WARM_OK)
+    give_up(std::string("warm_stats_get: ") + warm_last_error());
   return stats;
 }
 

@@ -52,7 +52,9 @@ void Failpoints::disarm_all() {
 }
 
 uint32_t Failpoints::hits(unsigned rule) const noexcept { return control_->rules[rule].hits.load(std::memory_order_acquire); }
-uint32_t Failpoints::arrived(unsigned rule) const noexcept { return control_->rules[rule].arrived.load(std::memory_order_acquire); }
+uint32_t Failpoints::arrived(unsigned rule) const noexcept {
+  return control_->rules[rule].arrived.load(std::memory_order_acquire);
+}
 
 bool Failpoints::wait_arrived(unsigned rule, uint32_t count, const base::Deadline& deadline) const noexcept {
   const std::atomic<uint32_t>& word = control_->rules[rule].arrived;

@@ -12,8 +12,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdarg>
 #include <climits>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -77,7 +77,8 @@ Process Process::fork(const std::function<int()>& body) {
   return process;
 }
 
-Process Process::execute(const std::vector<std::string>& arguments, const std::vector<std::string>& environment, const std::string& log) {
+Process Process::execute(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
+                         const std::string& log) {
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
@@ -188,7 +189,9 @@ void futex_wait(const std::atomic<uint32_t>& word, uint32_t value, const base::D
   ::syscall(SYS_futex, &word, FUTEX_WAIT, value, &left, nullptr, 0);
 }
 
-void futex_wake_all(std::atomic<uint32_t>& word) noexcept { ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0); }
+void futex_wake_all(std::atomic<uint32_t>& word) noexcept {
+  ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
 
 void pin_to_processor(unsigned processor) {
   cpu_set_t allowed;

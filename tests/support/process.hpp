@@ -33,7 +33,8 @@ class Process {
   // runs the parent's exit handlers.
   static Process fork(const std::function<int()>& body);
   // Runs a program with its standard output and error in the file `log`.
-  static Process execute(const std::vector<std::string>& arguments, const std::vector<std::string>& environment, const std::string& log);
+  static Process execute(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
+                         const std::string& log);
   Process(Process&& other) noexcept = default;
   Process& operator=(Process&& other) noexcept;
   ~Process();  // killed and reaped if it still runs

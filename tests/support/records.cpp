@@ -31,7 +31,9 @@ Length length_of(const Shape& shape, uint64_t seed) {
 }
 
 // 2001 and later, whole nanoseconds.
-constexpr uint64_t time_of(uint64_t seed, uint64_t i) { return 1'000'000'000'000'000'000ULL + word(seed, kScalars, i) % 1'000'000'000'000'000ULL; }
+constexpr uint64_t time_of(uint64_t seed, uint64_t i) {
+  return 1'000'000'000'000'000'000ULL + word(seed, kScalars, i) % 1'000'000'000'000'000ULL;
+}
 
 }  // namespace
 
@@ -114,7 +116,8 @@ int check_record(warm_client* client, const Shape& shape, uint64_t key, uint32_t
   if (const int code = warm_get(client, id.data(), id.size(), &view); code != WARM_OK) return code;
   const char* differs = mismatch(shape, key, view);
   if (differs != nullptr) {
-    std::fprintf(stderr, "record %llu, version %u: %s differs\n", static_cast<unsigned long long>(key), version_of(view), differs);
+    std::fprintf(stderr, "record %llu, version %u: %s differs\n", static_cast<unsigned long long>(key), version_of(view),
+                 differs);
   } else if (ret_version != nullptr) {
     *ret_version = version_of(view);
   }

@@ -35,8 +35,8 @@ std::vector<Map> maps_of(pid_t pid) {
     Map map;
     char access[8] = {};
     int path_at = 0;
-    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %7s %" SCNx64 " %*s %" SCNu64 " %n", &map.from, &map.to, access, &map.offset,
-                    &map.inode, &path_at) < 5) {
+    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %7s %" SCNx64 " %*s %" SCNu64 " %n", &map.from, &map.to, access,
+                    &map.offset, &map.inode, &path_at) < 5) {
       continue;
     }
     map.access = access;
@@ -107,13 +107,13 @@ ClientPicture picture_of(pid_t pid) {
   picture.hash = base::hash64(bytes.data(), bytes.size(), picture.hash);
   const std::set<uint32_t> threads = threads_of(pid);
   for (uint32_t lane = 0; lane < header.lanes; ++lane) {
-    const auto& lock =
-        *reinterpret_cast<const layout::LaneLock*>(bytes.data() + layout::channel_locks_offset(header.lanes) + lane * sizeof(layout::LaneLock));
+    const auto& lock = *reinterpret_cast<const layout::LaneLock*>(bytes.data() + layout::channel_locks_offset(header.lanes) +
+                                                                  lane * sizeof(layout::LaneLock));
     const auto word = static_cast<uint32_t>(lock.mutex.__data.__lock);
     picture.locks_held += threads.contains(word & FUTEX_TID_MASK) ? 1 : 0;
     picture.locks_orphaned += (word & FUTEX_OWNER_DIED) != 0 ? 1 : 0;
-    const auto& commits =
-        *reinterpret_cast<const layout::CommitLine*>(bytes.data() + layout::channel_commits_offset() + lane * sizeof(layout::CommitLine));
+    const auto& commits = *reinterpret_cast<const layout::CommitLine*>(bytes.data() + layout::channel_commits_offset() +
+                                                                       lane * sizeof(layout::CommitLine));
     for (uint32_t entry = 0; entry < layout::kLaneEntries; ++entry) {
       const uint64_t number = commits.seq[entry];
       if (number == 0 || number % layout::kLaneEntries != entry) continue;

@@ -45,7 +45,8 @@ void count(std::atomic<uint64_t>& tally) { tally.store(tally.load(std::memory_or
 
 int write(const Daemon& daemon, Board& board, const Shape& shape, unsigned me, unsigned writers) {
   warm_client* client = nullptr;
-  if (daemon.try_open(&client, kTimeoutMs) != WARM_OK) return board.found_wrong(std::string("a writer's open: ") + warm_last_error());
+  if (daemon.try_open(&client, kTimeoutMs) != WARM_OK)
+    return board.found_wrong(std::string("a writer's open: ") + warm_last_error());
   board.ready.advance();
   // Versions of all writers differ: a reader can tell whose bytes it has.
   for (uint32_t version = me + writers; !board.stop.load(std::memory_order_relaxed); version += writers) {
@@ -66,7 +67,8 @@ int write(const Daemon& daemon, Board& board, const Shape& shape, unsigned me, u
 
 int read(const Daemon& daemon, Board& board, const Shape& shape, unsigned me, Tally& tally) {
   warm_client* client = nullptr;
-  if (daemon.try_open(&client, kTimeoutMs) != WARM_OK) return board.found_wrong(std::string("a reader's open: ") + warm_last_error());
+  if (daemon.try_open(&client, kTimeoutMs) != WARM_OK)
+    return board.found_wrong(std::string("a reader's open: ") + warm_last_error());
   std::array<std::string, kKeys> ids;
   std::array<uint64_t, kKeys> newest{};
   for (unsigned key = 0; key < kKeys; ++key) ids[key] = record_id(key);
@@ -84,19 +86,22 @@ int read(const Daemon& daemon, Board& board, const Shape& shape, unsigned me, Ta
       const int code = warm_get(client, ids[key].data(), ids[key].size(), &view);
       count(tally.gets);
       if (code == WARM_E_NOT_FOUND) {
-        if (!is_removed_at_times(key)) return board.found_wrong("key " + std::to_string(key) + " is never removed, but was not found");
+        if (!is_removed_at_times(key))
+          return board.found_wrong("key " + std::to_string(key) + " is never removed, but was not found");
         count(tally.not_found);
         continue;
       }
       if (code != WARM_OK) return board.found_wrong(std::string("a reader: ") + warm_error_name(code) + ": " + warm_last_error());
-      if (view.sequence < newest[key]) return board.found_wrong("key " + std::to_string(key) + ": an older record after a newer one");
+      if (view.sequence < newest[key])
+        return board.found_wrong("key " + std::to_string(key) + ": an older record after a newer one");
       newest[key] = view.sequence;
       batch.push_back({.key = key, .view = view});
     }
     for (Seen& seen : batch) {
       const char* differs = mismatch(shape, seen.key, seen.view);
       if (differs != nullptr) {
-        return board.found_wrong("key " + std::to_string(seen.key) + ", version " + std::to_string(version_of(seen.view)) + ": " + differs + " differs");
+        return board.found_wrong("key " + std::to_string(seen.key) + ", version " + std::to_string(version_of(seen.view)) + ": " +
+                                 differs + " differs");
       }
       uint32_t state = WARM_VIEW_CURRENT;
       if (const int checked = warm_view_check(client, &seen.view, &state); checked != WARM_OK) {
@@ -104,7 +109,8 @@ int read(const Daemon& daemon, Board& board, const Shape& shape, unsigned me, Ta
       }
       if (state != WARM_VIEW_CURRENT) {
         // The record went while it was looked at: its bytes must still be its own.
-        if (mismatch(shape, seen.key, seen.view) != nullptr) return board.found_wrong("a view changed after its record was replaced");
+        if (mismatch(shape, seen.key, seen.view) != nullptr)
+          return board.found_wrong("a view changed after its record was replaced");
         count(tally.raced);
       }
       warm_release(client, &seen.view);
@@ -148,8 +154,9 @@ RaceCounts run_races(const RaceOptions& options) {
   }
   board->ready.await(options.writers + options.readers, "all attach");
   const uint64_t from = base::monotonic_ns();
-  const base::Deadline deadline = options.seconds == 0 ? base::Deadline::never() : base::Deadline::after_ns(options.seconds * base::kNsPerSecond);
-  const auto sum = [&](std::atomic<uint64_t> Tally::*which) {
+  const base::Deadline deadline =
+      options.seconds == 0 ? base::Deadline::never() : base::Deadline::after_ns(options.seconds * base::kNsPerSecond);
+  const auto sum = [&](std::atomic<uint64_t> Tally::* which) {
     uint64_t all = 0;
     for (const Tally& tally : board->tallies) all += (tally.*which).load(std::memory_order_relaxed);
     return all;
@@ -161,7 +168,8 @@ RaceCounts run_races(const RaceOptions& options) {
   board->stop.store(true);
   RaceCounts counts;
   for (Process& process : processes) {
-    if (const Process::End end = process.wait(); end != exit_code(0) && counts.wrong.empty()) counts.wrong = "a process: " + text_of(end);
+    if (const Process::End end = process.wait(); end != exit_code(0) && counts.wrong.empty())
+      counts.wrong = "a process: " + text_of(end);
   }
   counts.seconds = static_cast<double>(base::monotonic_ns() - from) / 1e9;
   if (board->said.load() != 0) counts.wrong = board->wrong;

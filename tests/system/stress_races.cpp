@@ -40,11 +40,13 @@ int main(int argc, char** argv) {
   ::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&now, &parts));
   char text[1024];
   std::snprintf(text, sizeof text,
-                "{\"commit\": \"%s\", \"date\": \"%s\", \"writers\": %u, \"readers\": %u, \"dimensions\": %u, \"seconds\": %.1f, \"gets\": %llu, "
+                "{\"commit\": \"%s\", \"date\": \"%s\", \"writers\": %u, \"readers\": %u, \"dimensions\": %u, \"seconds\": %.1f, "
+                "\"gets\": %llu, "
                 "\"raced_reads\": %llu, \"not_found\": %llu, \"changes\": %llu, \"wrong\": \"%s\"}\n",
                 commit.c_str(), date, options.writers, options.readers, options.dimensions, counts.seconds,
                 static_cast<unsigned long long>(counts.gets), static_cast<unsigned long long>(counts.raced),
-                static_cast<unsigned long long>(counts.not_found), static_cast<unsigned long long>(counts.changes), counts.wrong.c_str());
+                static_cast<unsigned long long>(counts.not_found), static_cast<unsigned long long>(counts.changes),
+                counts.wrong.c_str());
   std::fputs(text, stdout);
   if (!out.empty()) {
     FILE* file = std::fopen(out.c_str(), "w");

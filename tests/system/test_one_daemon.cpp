@@ -28,7 +28,9 @@ std::string text_in(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-void assert_says(const std::string& log, const char* word) { cr_assert_neq(log.find(word), std::string::npos, "no \"%s\" in:\n%s", word, log.c_str()); }
+void assert_says(const std::string& log, const char* word) {
+  cr_assert_neq(log.find(word), std::string::npos, "no \"%s\" in:\n%s", word, log.c_str());
+}
 
 }  // namespace
 
@@ -102,11 +104,13 @@ Test(one_daemon, an_unknown_format_version_is_refused_with_both_numbers) {
   constexpr uint32_t kOther = 4'711;
   for (const size_t offset : layout::kSuperblockOffsets) {
     layout::Superblock superblock;
-    cr_assert_eq(::pread(fd, &superblock, sizeof superblock, static_cast<off_t>(offset)), static_cast<ssize_t>(sizeof superblock));
+    cr_assert_eq(::pread(fd, &superblock, sizeof superblock, static_cast<off_t>(offset)),
+                 static_cast<ssize_t>(sizeof superblock));
     if (superblock.magic != layout::kTierMagic) continue;
     superblock.format_version = kOther;
     superblock.checksum = layout::superblock_checksum(superblock);
-    cr_assert_eq(::pwrite(fd, &superblock, sizeof superblock, static_cast<off_t>(offset)), static_cast<ssize_t>(sizeof superblock));
+    cr_assert_eq(::pwrite(fd, &superblock, sizeof superblock, static_cast<off_t>(offset)),
+                 static_cast<ssize_t>(sizeof superblock));
   }
   ::close(fd);
   daemon.start_without_waiting();

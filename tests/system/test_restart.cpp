@@ -1,5 +1,5 @@
-// The daemon dies and comes back under processes that are attached: what they hold stays what it was, what comes new they see, and
-// what was in flight is answered once.
+// The daemon dies and comes back under processes that are attached: what they hold stays what it was, what comes new they see,
+// and what was in flight is answered once.
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <unistd.h>
@@ -116,7 +116,8 @@ void readers_outlive_daemons(bool killed) {
   }
   board->looked.await(kLives + 1, "the idle reader has looked");
   // With the pins of all in hand every slot is used again, many times over, but those that views hold.
-  for (uint32_t version = 1; version <= 20'000; ++version) cr_assert_eq(put_record(writer, kShape, 500 + version % 8, version), WARM_OK, "%s", warm_last_error());
+  for (uint32_t version = 1; version <= 20'000; ++version)
+    cr_assert_eq(put_record(writer, kShape, 500 + version % 8, version), WARM_OK, "%s", warm_last_error());
   board->life.advance();
   const Process::End held = holding.wait();
   cr_assert(held == exit_code(0), "the reader that held views: %s", text_of(held).c_str());
@@ -124,8 +125,8 @@ void readers_outlive_daemons(bool killed) {
   cr_assert(idled == exit_code(0), "the idle reader: %s", text_of(idled).c_str());
 }
 
-// A's put of v1 is in flight when the daemon dies at the point. B puts v2, before A's answer or after it. Then the daemon dies once
-// more, so that whatever stands in the lanes could be carried out again.
+// A's put of v1 is in flight when the daemon dies at the point. B puts v2, before A's answer or after it. Then the daemon dies
+// once more, so that whatever stands in the lanes could be carried out again.
 void answered_once(const std::string& point, bool b_waits_for_a, bool by_socket) {
   Daemon daemon;
   daemon.start();
@@ -186,8 +187,8 @@ void answered_once(const std::string& point, bool b_waits_for_a, bool by_socket)
   daemon.failpoints().arm(0, point, FailpointAction::kill);
   board->life.advance();
   Process::End end;
-  cr_assert(daemon.process().wait_until(base::Deadline::after_ns(kPatienceNs), end) && end == killed_by(SIGKILL), "%s: %s", point.c_str(),
-            text_of(end).c_str());
+  cr_assert(daemon.process().wait_until(base::Deadline::after_ns(kPatienceNs), end) && end == killed_by(SIGKILL), "%s: %s",
+            point.c_str(), text_of(end).c_str());
   daemon.failpoints().disarm(0);
   daemon.start();
   if (b_waits_for_a) board->looked.await(1, "A has its answer");
@@ -206,7 +207,8 @@ void answered_once(const std::string& point, bool b_waits_for_a, bool by_socket)
   }
   board->stop.store(true);
   end = a.wait();
-  cr_assert(end == exit_code(0), "%s: A: %s, its put said %s", point.c_str(), text_of(end).c_str(), warm_error_name(answer->load()));
+  cr_assert(end == exit_code(0), "%s: A: %s, its put said %s", point.c_str(), text_of(end).c_str(),
+            warm_error_name(answer->load()));
   end = watching.wait();
   cr_assert(end == exit_code(0), "%s: the observer: %s", point.c_str(), text_of(end).c_str());
   if (b_waits_for_a) cr_assert_eq(version, second, "%s: the older put came back", point.c_str());
@@ -224,15 +226,19 @@ void answered_once(const std::string& point, bool b_waits_for_a, bool by_socket)
 
 TestSuite(restart, .timeout = 600);
 
-Test(restart, two_attached_readers_see_what_is_new_and_keep_what_they_hold_when_the_daemon_is_killed) { readers_outlive_daemons(true); }
-Test(restart, two_attached_readers_see_what_is_new_and_keep_what_they_hold_when_the_daemon_is_stopped) { readers_outlive_daemons(false); }
+Test(restart, two_attached_readers_see_what_is_new_and_keep_what_they_hold_when_the_daemon_is_killed) {
+  readers_outlive_daemons(true);
+}
+Test(restart, two_attached_readers_see_what_is_new_and_keep_what_they_hold_when_the_daemon_is_stopped) {
+  readers_outlive_daemons(false);
+}
 
 namespace {
 
 // The way of a put through the daemon, in the order in which it goes.
-const char* const kWayOfAPut[] = {"daemon.lane.seen",    "store.intent_cleared", "store.intent_filled",   "store.intent_stored",
-                                  "store.record_stored", "store.line_filled",    "store.put_stored",      "store.cell_stored",
-                                  "store.feed_stored",   "daemon.result.before", "daemon.result.after",   "daemon.done.after"};
+const char* const kWayOfAPut[] = {"daemon.lane.seen",    "store.intent_cleared", "store.intent_filled", "store.intent_stored",
+                                  "store.record_stored", "store.line_filled",    "store.put_stored",    "store.cell_stored",
+                                  "store.feed_stored",   "daemon.result.before", "daemon.result.after", "daemon.done.after"};
 
 }  // namespace
 
@@ -243,8 +249,8 @@ Test(restart, a_request_in_a_lane_is_answered_once_wherever_the_daemon_dies, .di
 }
 
 Test(restart, a_request_on_the_socket_is_answered_once_wherever_the_daemon_dies, .disabled = !failpoints_built()) {
-  for (const char* point : {"daemon.large.staged", "store.intent_stored", "store.put_stored", "store.cell_stored", "daemon.result.before",
-                            "daemon.result.after", "daemon.socket_done.after"}) {
+  for (const char* point : {"daemon.large.staged", "store.intent_stored", "store.put_stored", "store.cell_stored",
+                            "daemon.result.before", "daemon.result.after", "daemon.socket_done.after"}) {
     for (const bool waits : {true, false}) answered_once(point, waits, true);
   }
 }
@@ -290,8 +296,8 @@ Test(restart, an_answer_without_an_effect_is_not_asked_for_again, .disabled = !f
 
 // A remove once begun is finished, before anybody can look.
 Test(restart, a_remove_once_begun_is_finished_by_the_next_daemon, .disabled = !failpoints_built()) {
-  for (const char* point : {"store.intent_stored", "store.new_cell_removed", "store.cell_removed", "store.remove_feed_stored", "store.dead_stored",
-                            "daemon.result.before"}) {
+  for (const char* point : {"store.intent_stored", "store.new_cell_removed", "store.cell_removed", "store.remove_feed_stored",
+                            "store.dead_stored", "daemon.result.before"}) {
     Daemon daemon;
     daemon.start();
     Shared<Board> board;

@@ -32,7 +32,8 @@ struct Place {
 
 Place place_of(const void* bytes) {
   const Map map = map_holding(::getpid(), bytes);
-  Place place{.inode = map.inode, .offset = map.offset + (reinterpret_cast<uintptr_t>(bytes) - map.from), .access = {}, .path = {}};
+  Place place{
+      .inode = map.inode, .offset = map.offset + (reinterpret_cast<uintptr_t>(bytes) - map.from), .access = {}, .path = {}};
   std::strncpy(place.access, map.access.c_str(), sizeof place.access - 1);
   std::strncpy(place.path, map.path.c_str(), sizeof place.path - 1);
   return place;
@@ -83,8 +84,8 @@ Test(zero_copy, two_processes_see_a_record_at_the_same_place_of_the_daemons_file
     });
     cr_assert(process.wait() == exit_code(0));
   }
-  for (const auto& [places, file] : {std::pair{board->embedding, "/store/warm.tier"}, std::pair{board->content, "/store/content/"},
-                                     std::pair{board->id, "/store/content/"}}) {
+  for (const auto& [places, file] : {std::pair{board->embedding, "/store/warm.tier"},
+                                     std::pair{board->content, "/store/content/"}, std::pair{board->id, "/store/content/"}}) {
     for (unsigned who = 0; who < 2; ++who) {
       cr_assert_str_eq(places[who].access, "r--s", "%s", places[who].path);
       cr_assert_not_null(std::strstr(places[who].path, file), "%s is not in %s", places[who].path, file);
