@@ -40,6 +40,14 @@ constexpr uint64_t kAllocationRetryNs = 100 * base::kNsPerMs;
 constexpr uint64_t kHeldRetryNs = base::kNsPerMs;
 constexpr uint32_t kStepsPerClockLook = 64;
 
+// A sealed segment keeps its length, for readers map it; the unused tail gives its space back.
+void punch_unused(const Segment& segment) {
+  const uint64_t unused = base::round_up<uint64_t>(segment.tail, layout::kPageBytes);
+  if (unused >= segment.bytes) return;
+  ::fallocate(segment.fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(unused),
+              static_cast<off_t>(segment.bytes - unused));
+}
+
 }  // namespace
 
 StagedContent::StagedContent() noexcept = default;
@@ -202,9 +210,9 @@ base::Status Store::Impl::open(const std::string& directory) {
   layout::NumbersLine& numbers = tier_->control().numbers;
   const bool io_error_before = numbers.device_recovery != 0;
   const bool from_device = io_error_before || !witness_.page_cache_holds(superblock_);
+  // Readers that still hold the old maps must not believe what is erased now.
+  if (from_device) layout::store_seq_cst(tier_->control().generation.generation, 0);
   if (io_error_before) {
-    // Readers that still hold the old maps must not believe what is erased now.
-    layout::store_seq_cst(tier_->control().generation.generation, 0);
     ::posix_fadvise(tier_->fd(), layout::kTierHeaderBytes, 0, POSIX_FADV_DONTNEED);
     std::fprintf(stderr, "<4>store: an I/O error was seen in the last run: the device alone is believed\n");
   }
@@ -234,6 +242,8 @@ base::Status Store::Impl::open(const std::string& directory) {
     raise(numbers.next_segment, segment.number + 1);
     content_bytes_total_ += segment.tail - sizeof(layout::SegmentHeader);
     if (segment.live_records == 0) dead_segments_.push_back(segment.number);
+    // The one that was active: what lies behind its last record was never named. A damaged record's end is not known.
+    if (recovered->damaged == 0) punch_unused(segment);
   });
 
   checkpoint_.emplace(io_, *tier_, segments_, content_directory_.get());
@@ -695,15 +705,10 @@ void Store::Impl::publish_segments() {
   layout::store_relaxed(status().segments, segments_.size());
 }
 
-// A sealed segment keeps its length, for readers map it; the unused tail gives its space back.
 void Store::Impl::seal_active() {
   if (active_ == nullptr) return;
   active_->sealed = true;
-  const uint64_t unused = base::round_up<uint64_t>(active_->tail, layout::kPageBytes);
-  if (unused < active_->bytes) {
-    ::fallocate(active_->fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(unused),
-                static_cast<off_t>(active_->bytes - unused));
-  }
+  punch_unused(*active_);
   if (active_->live_records == 0) dead_segments_.push_back(active_->number);
   active_ = nullptr;
   tail_ordered_ = false;
@@ -864,7 +869,10 @@ bool Store::Impl::take_prepared() {
       }
     } else if (std::holds_alternative<TableJob>(prepared.job)) {
       table_ordered_ = false;
-      if (prepared.status) next_table_ = std::move(prepared.table);
+      // A put that found no cell may have doubled the index meanwhile.
+      if (prepared.status && prepared.table->homes_log2() >= std::max(table_log2_wanted_, index_.homes_log2() + 1)) {
+        next_table_ = std::move(prepared.table);
+      }
     }
   }
   return any;

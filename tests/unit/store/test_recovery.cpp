@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.hpp"
@@ -126,4 +127,24 @@ Test(recovery, an_io_error_makes_the_next_start_read_the_device) {
   w.kill();
   w.start();
   cr_assert(w.get("more"), "the mark is gone after a recovery that read the device");
+}
+
+Test(recovery, twenty_killed_daemons_do_not_keep_twenty_segments_of_space) {
+  World w({.dimensions = 20, .capacity = 8192, .segment_bytes = layout::kSegmentBytesMax});
+  for (uint32_t i = 0; i < 20; ++i) {
+    w.start();
+    w.put("id" + std::to_string(i), i, std::string(100, 'c'));
+    w.kill();
+  }
+  w.start();
+  uint64_t blocks = 0;
+  for (const auto& segment : w.store->published().segments) {
+    struct stat st{};
+    cr_assert_eq(::fstat(segment.fd, &st), 0);
+    cr_assert_eq(static_cast<uint64_t>(st.st_size), layout::kSegmentBytesMax, "a reader may have mapped all of it");
+    blocks += static_cast<uint64_t>(st.st_blocks);
+  }
+  cr_assert_lt(blocks * 512, 3 * layout::kSegmentBytesMax, "%llu bytes are allocated",
+               static_cast<unsigned long long>(blocks * 512));
+  for (uint32_t i = 0; i < 20; ++i) cr_assert(w.get("id" + std::to_string(i)));
 }
