@@ -34,6 +34,7 @@ constexpr size_t kEventsMax = 64;
 constexpr uint32_t kAcceptsPerEvent = 64;
 constexpr uint32_t kPacketsPerEvent = 32;
 constexpr uint64_t kGreetingNsMax = 5 * base::kNsPerSecond;
+constexpr uint64_t kLargeBytesInFlightMax = uint64_t{256} << 20;  // content in our memory that waits for the store thread
 constexpr uint32_t kUidShareDivisor = 2;  // another user than the daemon's own may have this part of all sessions
 
 constexpr uint32_t kSocketEvents = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
@@ -401,7 +402,7 @@ void Intake::handle_hello(Connection& connection, Packet& packet) {
 // True: the connection was merged into the one that has the session.
 bool Intake::try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, Packet& packet) {
   Connection* earlier = find_session(hello.resume_session);
-  if (earlier == nullptr || earlier->put_pending) return false;
+  if (earlier == nullptr) return false;
   Room* room = rooms_.of(earlier->session->channel);
   if (room == nullptr) return false;
   const bool region_known = room->adopted ? earlier->region_known : true;
@@ -471,6 +472,7 @@ void Intake::release(Session& session) {
 void Intake::handle(Attached message) {
   Connection* connection = connection_of(*message.session);
   WARM_ASSERT(connection != nullptr);
+  if (!message.status && connection->state == Connection::State::ending) return;  // its End is on the way
   if (!message.status) {
     const base::Error error = message.status.error();
     release(*message.session);
@@ -530,7 +532,7 @@ void Intake::welcome(Connection& connection, uint64_t socket_done, bool resumed)
   }
   connection.segments = snapshot_segments(*world_.published);
   flush_segments(connection);
-  rearm(connection);
+  if (!connection.put_pending) rearm(connection);  // else the answer does
 }
 
 void Intake::flush_segments(Connection& connection) {
@@ -571,8 +573,10 @@ void Intake::publish_index(int index_fd, uint32_t homes_log2, uint64_t generatio
 
 void Intake::handle_put(Connection& connection, std::span<const std::byte> message, const base::Fd& content) {
   connection.put_pending = true;
-  LargePut put =
-      receive_large_put(message, content, connection.session->access, world_.limits, world_.own_segment_above_bytes, stage_);
+  LargePut put = receive_large_put(message, content, connection.session->access, world_.limits, world_.own_segment_above_bytes,
+                                   kLargeBytesInFlightMax - large_bytes_, stage_);
+  connection.put_bytes = put.content_bytes_held();
+  large_bytes_ += connection.put_bytes;
   mail_.to_store.post(Put{.session = connection.session, .put = std::move(put)});
 }
 
@@ -580,6 +584,7 @@ void Intake::handle(PutAnswered message) {
   Connection* connection = connection_of(*message.session);
   if (connection == nullptr) return;
   connection->put_pending = false;
+  large_bytes_ -= std::exchange(connection->put_bytes, 0);
   if (connection->state == Connection::State::open) rearm(*connection);
 }
 

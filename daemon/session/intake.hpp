@@ -60,6 +60,7 @@ class Intake {
     base::Fd lanes_memfd;  // handed back, until the store thread has taken it
     bool region_known = false;
     bool put_pending = false;
+    uint64_t put_bytes = 0;  // of it in our memory
     std::optional<SegmentList> segments;
   };
 
@@ -110,6 +111,7 @@ class Intake {
   std::unordered_map<const Session*, uint64_t> by_session_;
   uint64_t next_id_ = 1;
   uint32_t greetings_ = 0;
+  uint64_t large_bytes_ = 0;  // sum of put_bytes
   bool limit_logged_ = false;
   std::vector<std::byte> buffer_;
 

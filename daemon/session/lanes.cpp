@@ -232,7 +232,8 @@ Served Channel::serve_socket(Executor& executor, const RequestLimits& limits, la
   }
   Answer answer = request.refused != nullptr ? *request.refused : answer_to_bad_request(header, limits, false);
   if (answer.status != WARM_OK) {
-    layout::count(answer.status == WARM_E_ACCESS ? status.refused : status.bad_requests);
+    const bool bad = answer.status == WARM_E_INVALID || answer.status == WARM_E_LIMIT || answer.status == WARM_E_UNSUPPORTED;
+    layout::count(bad ? status.bad_requests : status.refused);
   } else {
     const store::Request whole{
         .header = header, .embedding = request.embedding, .id = request.id, .content = request.content, .staged = request.staged};

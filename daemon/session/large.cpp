@@ -71,7 +71,8 @@ SocketRequest LargePut::request() noexcept {
 }
 
 LargePut receive_large_put(std::span<const std::byte> message, const base::Fd& content, layout::Access access,
-                           const RequestLimits& limits, uint64_t own_segment_above_bytes, const Stage& stage) {
+                           const RequestLimits& limits, uint64_t own_segment_above_bytes, uint64_t room_bytes,
+                           const Stage& stage) {
   layout::PutMessage head;
   std::memcpy(&head, message.data(), sizeof head);
   LargePut put;
@@ -91,6 +92,7 @@ LargePut receive_large_put(std::span<const std::byte> message, const base::Fd& c
   const uint64_t front =
       uint64_t{put.header.dimensions} * sizeof(float) + put.header.id_bytes;  // as long as validate_message found
   const bool own = put.header.content_bytes > own_segment_above_bytes;
+  if (!own && put.header.content_bytes > room_bytes) return refuse_code(WARM_E_BUSY);
   put.bytes.reset(new (std::nothrow) std::byte[front + (own ? 0 : put.header.content_bytes)]);
   if (!put.bytes) return refuse_code(WARM_E_NOMEM);
   std::memcpy(put.bytes.get(), message.data() + sizeof head, front);

@@ -31,11 +31,14 @@ struct LargePut {
   std::optional<store::Answer> refused;
 
   [[nodiscard]] SocketRequest request() noexcept;
+  // Of the content in our own memory.
+  [[nodiscard]] uint64_t content_bytes_held() const noexcept { return refused || staged ? 0 : header.content_bytes; }
 };
 
 // `message` is a put message that validate_message found good. Reads the content, never maps it. What is wrong with the request
-// or its content becomes its answer.
+// or its content becomes its answer, and so does (busy) that there is no room left for it in our memory.
 LargePut receive_large_put(std::span<const std::byte> message, const base::Fd& content, layout::Access access,
-                           const RequestLimits& limits, uint64_t own_segment_above_bytes, const Stage& stage);
+                           const RequestLimits& limits, uint64_t own_segment_above_bytes, uint64_t room_bytes,
+                           const Stage& stage);
 
 }  // namespace warmtier::daemon::session
