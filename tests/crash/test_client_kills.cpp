@@ -185,9 +185,10 @@ class Scene {
       for (const auto& [shape, key] : {std::pair{kShape, kVictimKey}, std::pair{kLargeShape, kLargeKey}}) {
         const int seen = check_record(own, shape, key);
         if (seen != WARM_OK && seen != WARM_E_NOT_FOUND) return 4;
-        if (seen == WARM_OK && key == kVictimKey && scenario.victim == plain && last.published == 0 &&
-            !scenario.needs_death_in_claim)
-          return 5;
+        // Of the first request it is known: without its commit word it was never there, with it it is carried out.
+        if (key != kVictimKey || scenario.victim != plain || scenario.needs_death_in_claim) continue;
+        if (seen == WARM_OK && last.published == 0) return 5;
+        if (seen != WARM_OK && last.published == 1) return 7;
       }
       return warm_close(own) == WARM_OK ? 0 : 6;
     });

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <regex>
+#include <sstream>
 
 namespace warmtier::tests::support {
 
@@ -24,6 +25,16 @@ Failpoints::Failpoints(const std::string& path) : path_(path) {
   if (map == MAP_FAILED) give_up("the failpoint control file cannot be mapped");
   control_ = static_cast<base::FailpointControl*>(map);
   ::setenv("WARMTIER_FAILPOINTS", path.c_str(), 1);
+
+  // From the last rule down: tests count theirs from the first one up.
+  unsigned rule = base::kFailpointRules;
+  std::istringstream omitted(omits_rules() ? std::getenv("WARMTIER_OMIT") : "");
+  for (std::string name; std::getline(omitted, name, ',');) arm(--rule, name, FailpointAction::omit);
+}
+
+bool omits_rules() {
+  const char* names = std::getenv("WARMTIER_OMIT");
+  return names != nullptr && *names != '\0';
 }
 
 Failpoints::~Failpoints() {

@@ -15,7 +15,8 @@ using base::FailpointAction;
 class Failpoints {
  public:
   // Makes the control file and names it in this process's environment, so that children and daemons find it. To be made before
-  // this process calls the library for the first time.
+  // this process calls the library for the first time. Rules that the environment variable WARMTIER_OMIT names (WARM_RULE, by
+  // commas) are left out from the start: a test that guards one must fail then.
   explicit Failpoints(const std::string& path);
   ~Failpoints();
   Failpoints(const Failpoints&) = delete;
@@ -43,6 +44,9 @@ class Failpoints {
   std::string path_;
   base::FailpointControl* control_ = nullptr;
 };
+
+// True when WARMTIER_OMIT names something.
+bool omits_rules();
 
 // Every name in WARM_FAILPOINT("...") in the sources under this folder of the project, sorted: a point that is added is tested.
 std::vector<std::string> failpoint_names(const std::string& folder, std::string_view prefix = "");

@@ -124,9 +124,11 @@ int read(const Daemon& daemon, Board& board, const Shape& shape, unsigned me, Ta
 RaceCounts run_races(const RaceOptions& options) {
   StoreOptions store;
   store.dimensions = options.dimensions;
-  store.capacity = 4096;
+  // Small and often on the device: a slot is used again within a thousand changes.
+  store.capacity = 1024;
+  store.checkpoint_interval_ms = 10;
   store.segment_bytes = uint64_t{4} << 20;
-  store.failpoints = false;
+  store.failpoints = omits_rules();  // else nothing is to slow the race down
   Daemon daemon(store);
   daemon.start();
   const Shape shape{.dimensions = options.dimensions, .content_bytes_max = 600};
