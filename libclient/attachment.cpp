@@ -68,7 +68,9 @@ base::Result<base::ReadMapping> map_index(const base::Fd& file, uint32_t homes_l
     return base::fail(WARM_E_CORRUPT, "the daemon's index is of another store or size");
   }
   // A help only: a page that cannot be had now is met by the read that needs it.
-  if (map->bytes() <= kIndexPopulateBytesMax) (void)base::populate_read(map->data(), map->bytes());
+  if (map->bytes() <= kIndexPopulateBytesMax) {
+    [[maybe_unused]] const auto populated = base::populate_read(map->data(), map->bytes());
+  }
   return map;
 }
 

@@ -331,12 +331,14 @@ void ClientState::refresh_segments_without_waiting() noexcept {
     if (now == nullptr || now->connection->gone.load(std::memory_order_acquire)) return;
     Connection& connection = *now->connection;
     if (connection.lists_received < connection.lists_wanted) {
-      (void)drain(connection);  // a failure shows as `gone` to whoever needs the daemon
+      // A failure shows as `gone` to whoever needs the daemon.
+      [[maybe_unused]] const auto drained = drain(connection);
       return;
     }
-    (void)ask_for_list(connection, base::Deadline::after_ns(0));
+    [[maybe_unused]] const auto asked = ask_for_list(connection, base::Deadline::after_ns(0));
   } catch (const std::bad_alloc&) {
-    // Segments that went stay mapped until there is memory to replace the table.
+    // Segments that went stay mapped until there is memory to replace the table: a later tick tries again.
+    reap_wanted_.store(true, std::memory_order_relaxed);
   }
 }
 

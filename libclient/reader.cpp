@@ -68,7 +68,7 @@ bool header_fits(const layout::RecordHeader& header, uint64_t put, uint64_t offs
   const bool absent = (header.flags & layout::kRecordContentAbsent) != 0;
   return header.put == put && header.codec == layout::kCodecRaw && (header.flags & ~layout::kRecordFlagsKnown) == 0 &&
          header.id_bytes >= 1 && header.id_bytes <= layout::kIdBytesMax && header.stored_bytes == content_bytes &&
-         !(absent && header.stored_bytes != 0) &&
+         (!absent || header.stored_bytes == 0) &&
          layout::record_bytes(header.id_bytes, header.stored_bytes) <= segment_bytes - offset;
 }
 
@@ -158,8 +158,8 @@ inline Lookup examine(ClientState& state, ThreadRecord& me, const Attachment& a,
     if (!same_id) {
       // A negative verdict counts only if nothing moved meanwhile.
       if (WARM_RULE("client.negative_only_if_unmoved") &&
-          (load_acquire(cell) != c || ((load_acquire(line.put) != p || load_acquire(line.locator) != locator) &&
-                                       WARM_RULE("client.negative_line_again")))) {
+          (load_acquire(cell) != c ||
+           ((load_acquire(line.put) != p || load_acquire(line.locator) != locator) && WARM_RULE("client.negative_line_again")))) {
         continue;
       }
       if (place == Place::good) return Lookup::next;  // a true collision of tags

@@ -179,7 +179,9 @@ base::Result<Answer> await(ClientState& state, ThreadRecord& me, const Ticket& t
     const Surroundings around = look_around(state, me, ticket.link());
     if (around == Surroundings::no_link) return base::pass(unknown("the daemon did not take the session back"));
     // A failure here is not yet an answer's: the deadline decides.
-    if (around == Surroundings::look) (void)state.refresh(ClientState::Need::daemon, patience.deadline());
+    if (around == Surroundings::look) {
+      [[maybe_unused]] const auto back = state.refresh(ClientState::Need::daemon, patience.deadline());
+    }
     if (auto sent = again(); !sent) return base::pass(std::move(sent));
     answered = ticket.answered();
     if (!answered && patience.deadline().passed()) return base::pass(unknown("no answer came before the deadline"));
@@ -266,8 +268,7 @@ base::Status check_access(const StoreLimits& limits) {
 }
 
 // Publishes in a lane of the ticket's link. WARM_E_BUSY or WARM_E_UNAVAILABLE: nothing was published.
-base::Status publish(ClientState& state, ThreadRecord& me, Ticket& ticket, const OutgoingRequest& request,
-                     Patience& patience) {
+base::Status publish(ClientState& state, ThreadRecord& me, Ticket& ticket, const OutgoingRequest& request, Patience& patience) {
   Slices slices;
   for (uint32_t round = 0;; ++round) {
     state.enter(me);

@@ -196,7 +196,7 @@ uint64_t& FakeDaemon::publish(uint32_t slot, std::string_view id) {
     layout::store_release(at, layout::cell_word(slot, 0, layout::tag_of_hash(hash_of(id))));
     return at;
   }
-  WARM_ASSERT(!"the home is full");
+  WARM_ASSERT(false && "the home is full");
   __builtin_unreachable();
 }
 
@@ -307,6 +307,7 @@ void FakeDaemon::greet() {
 
 bool FakeDaemon::answer(Peer& peer) {
   std::vector<std::byte> bytes(layout::kMessageBytesMax);
+  // NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection): it does not wait
   const ssize_t got = ::recv(peer.socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);  // descriptors are dropped
   if (got <= 0) return false;
   bytes.resize(static_cast<size_t>(got));

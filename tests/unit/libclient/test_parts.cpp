@@ -287,7 +287,8 @@ std::string place_of(const char* option) { return libclient::find_socket(option)
 
 Test(handshake, the_socket_that_is_there_first_is_taken_and_an_error_names_all) {
   char name[] = "/tmp/warmtier-place-XXXXXX";
-  const std::string directory = ::mkdtemp(name);
+  cr_assert_not_null(::mkdtemp(name));
+  const std::string directory = name;
   ::setenv("WARMTIER_SOCKET", (directory + "/named").c_str(), 1);
   ::setenv("XDG_RUNTIME_DIR", directory.c_str(), 1);
   if (!std::filesystem::exists("/run/warmtier/sock")) {
@@ -311,6 +312,6 @@ Test(handshake, the_socket_that_is_there_first_is_taken_and_an_error_names_all) 
 Test(handshake, slices_grow_and_end_at_the_deadline) {
   libclient::Slices slices;
   const auto never = base::Deadline::never();
-  for (const uint64_t ms : {1, 5, 25, 50, 50}) cr_assert_eq(slices.next_ns(never), ms * base::kNsPerMs);
+  for (const uint64_t ms : {1U, 5U, 25U, 50U, 50U}) cr_assert_eq(slices.next_ns(never), ms * base::kNsPerMs);
   cr_assert_eq(slices.next_ns(base::Deadline::after_ns(0)), 0);
 }
