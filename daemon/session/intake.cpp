@@ -188,11 +188,11 @@ bool Intake::handle_mail() {
     if (std::holds_alternative<Quit>(message)) {
       quit = true;
     } else if (auto* attached = std::get_if<Attached>(&message)) {
-      handle(std::move(*attached));
+      handle(*attached);
     } else if (auto* ended = std::get_if<Ended>(&message)) {
-      handle(std::move(*ended));
+      handle(*ended);
     } else if (auto* answered = std::get_if<PutAnswered>(&message)) {
-      handle(std::move(*answered));
+      handle(*answered);
     } else if (auto* dropped = std::get_if<Dropped>(&message)) {
       handle(*dropped);
     }
@@ -374,7 +374,8 @@ void Intake::handle_hello(Connection& connection, Packet& packet) {
   std::memcpy(&hello, message.data(), std::min(packet.bytes, sizeof hello));
   if (const auto verdict = layout::validate_message(message); verdict != layout::Verdict::good) {
     if (verdict == layout::Verdict::unknown_version) {
-      refuse(connection, WARM_E_VERSION, check_hello(hello).error().text);
+      const auto status = check_hello(hello);
+      refuse(connection, WARM_E_VERSION, status ? "the versions differ" : status.error().text);
     } else {
       refuse(connection, WARM_E_INVALID, std::string("the hello is not valid: ") + layout::verdict_text(verdict));
     }
@@ -409,16 +410,16 @@ bool Intake::try_resume(Connection& connection, const layout::Hello& hello, Peer
   auto handed =
       check_resume(hello, peer, *earlier->session, *room, region_known, packet.descriptors[0].get(), packet.descriptors[1].get());
   if (!handed) return false;
+  if (!earlier->pidfd) {  // it could not be seen at the restart
+    if (!watch(peer.pidfd.get(), tag_of(earlier->id, kTagPidfd), EPOLLIN)) return false;
+    earlier->pidfd = std::move(peer.pidfd);
+  }
   WARM_FAILPOINT("daemon.handshake.resumed");
   close_socket(*earlier);
   earlier->state = Connection::State::attaching;
   earlier->lanes_memfd = std::move(packet.descriptors[0]);
   earlier->session_memfd = std::move(packet.descriptors[1]);
   earlier->socket = std::move(connection.socket);
-  if (!earlier->pidfd) {
-    earlier->pidfd = std::move(peer.pidfd);
-    (void)watch(earlier->pidfd.get(), tag_of(earlier->id, kTagPidfd), EPOLLIN);
-  }
   mail_.to_store.post(
       Resume{.session = earlier->session, .region = std::move(handed->region), .lanes = std::move(handed->lanes)});
   forget(connection);
@@ -469,7 +470,7 @@ void Intake::release(Session& session) {
   mail_.to_store.post(Drop{.channel = room->channel.get()});
 }
 
-void Intake::handle(Attached message) {
+void Intake::handle(const Attached& message) {
   Connection* connection = connection_of(*message.session);
   WARM_ASSERT(connection != nullptr);
   if (!message.status && connection->state == Connection::State::ending) return;  // its End is on the way
@@ -580,7 +581,7 @@ void Intake::handle_put(Connection& connection, std::span<const std::byte> messa
   mail_.to_store.post(Put{.session = connection.session, .put = std::move(put)});
 }
 
-void Intake::handle(PutAnswered message) {
+void Intake::handle(const PutAnswered& message) {
   Connection* connection = connection_of(*message.session);
   if (connection == nullptr) return;
   connection->put_pending = false;
@@ -588,13 +589,13 @@ void Intake::handle(PutAnswered message) {
   if (connection->state == Connection::State::open) rearm(*connection);
 }
 
-void Intake::handle(Ended message) {
+void Intake::handle(const Ended& message) {
   Connection* connection = connection_of(*message.session);
   WARM_ASSERT(connection != nullptr && connection->state == Connection::State::ending);
   release(*message.session);
   forget(*connection);
 }
 
-void Intake::handle(Dropped message) { rooms_.remove(message.channel); }
+void Intake::handle(const Dropped& message) { rooms_.remove(message.channel); }
 
 }  // namespace warmtier::daemon::session

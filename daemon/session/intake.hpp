@@ -69,10 +69,10 @@ class Intake {
   void greet_or_refuse(base::Fd socket);
   void handle_signal();
   bool handle_mail();  // true: quit
-  void handle(Attached message);
-  void handle(Ended message);
-  void handle(PutAnswered message);
-  void handle(Dropped message);
+  void handle(const Attached& message);
+  void handle(const Ended& message);
+  void handle(const PutAnswered& message);
+  void handle(const Dropped& message);
   void handle_socket(Connection& connection, uint32_t events);
   bool handle_packet(Connection& connection, Packet& packet);
   void pass_on_doorbell() noexcept;
