@@ -73,7 +73,7 @@ class Store::Impl {
   base::Status open(const std::string& directory);
   void open_generation();
   void clear_intent();
-  Disposition put(const Request& request, const Origin& origin, Answer& answer);
+  Disposition put(const Request& asked, const Origin& origin, Answer& answer);
   Disposition remove(const Request& request, const Origin& origin, Answer& answer);
   bool step();
   uint64_t wake_at_ns();
@@ -106,7 +106,7 @@ class Store::Impl {
     uint64_t cursor = 0;
   };
 
-  Disposition refuse(Answer& answer, int32_t status, uint64_t sequence, uint64_t limit);
+  Disposition refuse(Answer& answer, int32_t code, uint64_t sequence, uint64_t limit);
   void take_request_id(const Request& request);
   std::optional<Found> find(uint64_t hash) const;
   static Disposition condition_refusal(const layout::RequestHeader& header, uint64_t sequence, Answer& answer);
@@ -192,6 +192,10 @@ base::Status Store::Impl::open(const std::string& directory) {
   if (!dir) return base::pass(std::move(dir));
   directory_ = std::move(*dir);
   auto file = base::open_at(directory_.get(), "warm.tier", O_RDWR);
+  if (!file && file.error().os_error == ENOENT) {
+    return base::fail(WARM_E_NOT_FOUND, "%s holds no store (no warm.tier), and it is not empty: none is made in it",
+                      directory.c_str());
+  }
   if (!file) return base::pass(std::move(file));
   auto content = base::open_at(directory_.get(), "content", O_RDONLY | O_DIRECTORY);
   if (!content) return base::pass(std::move(content));
