@@ -323,7 +323,11 @@ Status run_server(const Config& config) {
   options.checkpoint_interval_ns = config.checkpoint_interval_ms * base::kNsPerMs;
   options.prepared_slots = config.prepared_slots;
   auto opened = Store::open(config.store, options, **io);
-  if (!opened) return pass(std::move(opened));
+  if (!opened) {
+    base::Error error = std::move(opened).error();
+    error.text = "the store in " + config.store + ": " + error.text;
+    return std::unexpected(std::move(error));
+  }
   Store& store = **opened;
   if (auto s = check_wishes(config, store); !s) return s;
 

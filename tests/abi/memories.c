@@ -10,8 +10,16 @@ static uint32_t next(uint32_t* state) {
   return *state >> 8;
 }
 
+void* room_of(size_t bytes) {
+  static void** kept;
+  static size_t count;
+  kept = realloc(kept, (count + 1) * sizeof *kept);
+  kept[count] = calloc(bytes, 1);
+  return kept[count++];
+}
+
 void* bytes_of(size_t bytes, uint32_t seed) {
-  unsigned char* made = malloc(bytes + 1);
+  unsigned char* made = room_of(bytes + 1);
   uint32_t state = seed;
   for (size_t i = 0; i < bytes; ++i) made[i] = (unsigned char)(i < 256 ? i : next(&state));
   return made;
@@ -19,9 +27,9 @@ void* bytes_of(size_t bytes, uint32_t seed) {
 
 warm_memory memory_of(const void* id, size_t id_bytes, uint32_t seed) {
   uint32_t state = seed * 2654435761u + 1;
-  float* embedding = malloc(TEST_DIMENSIONS * sizeof(float));
+  float* embedding = room_of(TEST_DIMENSIONS * sizeof(float));
   for (uint32_t i = 0; i < TEST_DIMENSIONS; ++i) embedding[i] = (float)next(&state) / 65536.0f - 128.0f;
-  void* own_id = malloc(id_bytes + 1);
+  void* own_id = room_of(id_bytes + 1);
   memcpy(own_id, id, id_bytes);
 
   warm_memory memory = WARM_MEMORY_INIT;

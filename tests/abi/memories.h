@@ -6,6 +6,8 @@
 
 #define TEST_DIMENSIONS 16u
 
+/* Zeros that live, and are known of, until the process ends. */
+void* room_of(size_t bytes);
 /* A memory with this id, an embedding and scalars that follow from `seed`, and no content. Its memory lives until the process
  * ends. */
 warm_memory memory_of(const void* id, size_t id_bytes, uint32_t seed);

@@ -5,11 +5,13 @@
 #include "warmtier/warmtier.h"
 
 Test(errors, every_code_has_its_constants_name_and_a_sentence) {
-#define CODES(X)                                                                                                 \
-  X(WARM_OK)                                                                                                     \
-  X(WARM_E_INVALID) X(WARM_E_NOT_FOUND) X(WARM_E_EXISTS) X(WARM_E_CHANGED) X(WARM_E_BUSY) X(WARM_E_UNAVAILABLE)  \
-      X(WARM_E_UNKNOWN) X(WARM_E_FULL) X(WARM_E_LIMIT) X(WARM_E_CORRUPT) X(WARM_E_UNSUPPORTED) X(WARM_E_VERSION) \
-          X(WARM_E_ACCESS) X(WARM_E_NOMEM) X(WARM_E_SYSTEM) X(WARM_E_STALE)
+#define CODES(X)                                                                                                           \
+  X(WARM_OK)                                                                                                               \
+  X(WARM_E_INVALID)                                                                                                        \
+  X(WARM_E_NOT_FOUND)                                                                                                      \
+  X(WARM_E_EXISTS) X(WARM_E_CHANGED) X(WARM_E_BUSY) X(WARM_E_UNAVAILABLE) X(WARM_E_UNKNOWN) X(WARM_E_FULL) X(WARM_E_LIMIT) \
+      X(WARM_E_CORRUPT) X(WARM_E_UNSUPPORTED) X(WARM_E_VERSION) X(WARM_E_ACCESS) X(WARM_E_NOMEM) X(WARM_E_SYSTEM)          \
+          X(WARM_E_STALE)
 #define CODE(code) {code, #code},
   static const struct {
     int code;

@@ -70,7 +70,7 @@ static void store_of_dimensions(uint32_t dimensions) {
   cr_assert_ok(warm_info_get(writer, &info));
   cr_assert_eq(info.dimensions, dimensions);
   cr_assert_eq(info.row_bytes, (dimensions * 4 + 63) / 64 * 64);
-  float* embedding = malloc(dimensions * sizeof(float));
+  float* embedding = room_of(dimensions * sizeof(float));
   for (uint32_t i = 0; i < dimensions; ++i) embedding[i] = (float)i + 0.25f;
   warm_memory memory = memory_of_text("one", 1);
   memory.embedding = embedding;

@@ -12,7 +12,7 @@ TestSuite(round_trips, .timeout = 300);
 
 /* Each text is the content of one memory and, when it can be, the id of another. */
 static void round_trip_texts(const char* const* texts, const size_t* lengths, size_t count) {
-  warm_memory* memories = calloc(2 * count, sizeof *memories);
+  warm_memory* memories = room_of(2 * count * sizeof *memories);
   size_t used = 0;
   for (size_t i = 0; i < count; ++i) {
     const size_t length = lengths != NULL ? lengths[i] : strlen(texts[i]);
@@ -29,7 +29,7 @@ static void round_trip_texts(const char* const* texts, const size_t* lengths, si
 }
 
 Test(round_trips, short_long_unicode_empty_and_special_content_comes_back) {
-  char* const prose = malloc(20001);
+  char* const prose = room_of(20001);
   for (size_t i = 0; i < 20000; ++i) prose[i] = (char)(' ' + i % 95);
   prose[20000] = '\0';
   const char* const texts[] = {
