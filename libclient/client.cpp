@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <limits>
 #include <utility>
 
@@ -14,13 +13,6 @@
 
 namespace warmtier::libclient {
 namespace {
-
-std::chrono::steady_clock::time_point time_point_of(const base::Deadline& deadline) {
-  using std::chrono::steady_clock;
-  // Not beyond what the clock's own type can carry.
-  const uint64_t left = std::min<uint64_t>(deadline.left_ns(), uint64_t{1} << 61);
-  return steady_clock::now() + std::chrono::nanoseconds(left);
-}
 
 base::Status unavailable(const char* reason) { return base::fail(WARM_E_UNAVAILABLE, "%s", reason); }
 
@@ -49,17 +41,13 @@ ClientState::~ClientState() {
 
 // ---- Attaching ---------------------------------------------------------------------------------------------------------------
 
-bool ClientState::lock(const base::Deadline& deadline) {
-  return mutex_.try_lock() || mutex_.try_lock_until(time_point_of(deadline));
-}
-
 base::Status ClientState::open(const base::Deadline& deadline) {
   const std::lock_guard guard(mutex_);
   return connect(deadline);
 }
 
 base::Status ClientState::refresh(Need need, const base::Deadline& deadline) {
-  if (!lock(deadline)) return unavailable("another thread was still attaching to the daemon at the deadline");
+  if (!mutex_.lock_before(deadline)) return unavailable("another thread was still attaching to the daemon at the deadline");
   const std::lock_guard guard(mutex_, std::adopt_lock);
   if (attachment.load(std::memory_order_relaxed) == nullptr) {
     if (auto ready = prepare_process(); !ready) return ready;  // a child of a fork, at its first call
@@ -283,7 +271,7 @@ base::Status ClientState::ask_for_list(Connection& connection, const base::Deadl
   auto sent = send_message(connection.socket.get(), &wanted, sizeof wanted, nullptr, 0, deadline);
   if (sent) {
     ++connection.lists_wanted;
-  } else if (peer_gone(connection.socket.get())) {
+  } else if (sent.error().os_error != 0) {
     connection.gone.store(true, std::memory_order_release);
   }
   return sent;
@@ -292,7 +280,7 @@ base::Status ClientState::ask_for_list(Connection& connection, const base::Deadl
 base::Status ClientState::fetch_segments(const base::Deadline& deadline) {
   for (;;) {
     if (auto fresh = refresh(Need::daemon, deadline); !fresh) return fresh;
-    if (!lock(deadline)) return unavailable("another thread was still attaching to the daemon at the deadline");
+    if (!mutex_.lock_before(deadline)) return unavailable("another thread was still attaching to the daemon at the deadline");
     const std::lock_guard guard(mutex_, std::adopt_lock);
     Connection& connection = *attachment.load(std::memory_order_acquire)->connection;
     auto done = ask_for_list(connection, deadline);
@@ -355,17 +343,16 @@ void ClientState::retire(Retired object) {
 }
 
 void ClientState::reap() noexcept {
-  if (retired_.empty()) {
-    reap_wanted_.store(false, std::memory_order_relaxed);
-    return;
-  }
+  // First: who wants it while this goes on finds the lock taken, and leaves the wish to a later tick.
+  reap_wanted_.store(false, std::memory_order_seq_cst);
+  if (retired_.empty()) return;
   uint64_t newest = 0;
   for (const Retired& object : retired_) newest = std::max(newest, object.epoch);
   if (newest > fenced_epoch_) {
     if (cheap_fence) {
       membarrier_all_threads();
     } else {
-      std::atomic_thread_fence(std::memory_order_seq_cst);
+      layout::fence_full();
     }
     fenced_epoch_ = newest;
   }
@@ -386,12 +373,12 @@ void ClientState::reap() noexcept {
     return object.segment->views_left.load(std::memory_order_acquire) == 0;
   });
   const bool waits_for_thread = std::any_of(retired_.begin(), retired_.end(), [](const Retired& r) { return !r.views_counted; });
-  reap_wanted_.store(waits_for_thread, std::memory_order_relaxed);
+  if (waits_for_thread) reap_wanted_.store(true, std::memory_order_relaxed);
 }
 
 void ClientState::drop_segment() noexcept {
   // When another thread is at it, the next tick does it.
-  reap_wanted_.store(true, std::memory_order_relaxed);
+  reap_wanted_.store(true, std::memory_order_seq_cst);
   if (!mutex_.try_lock()) return;
   const std::lock_guard guard(mutex_, std::adopt_lock);
   reap();
@@ -401,7 +388,8 @@ void ClientState::drop_segment() noexcept {
 // -----------------------------------------------------------------------------------------------------
 
 base::Result<ClientState::Sent> ClientState::send_large(const Link& link, LargePut& put, const base::Deadline& deadline) {
-  if (!lock(deadline)) return base::fail(WARM_E_UNAVAILABLE, "another thread was still attaching to the daemon at the deadline");
+  if (!mutex_.lock_before(deadline))
+    return base::fail(WARM_E_UNAVAILABLE, "another thread was still attaching to the daemon at the deadline");
   const std::lock_guard guard(mutex_, std::adopt_lock);
   const Attachment* now = attachment.load(std::memory_order_acquire);
   if (now == nullptr || now->link != &link) return Sent::no_link;
@@ -413,7 +401,7 @@ base::Result<ClientState::Sent> ClientState::send_large(const Link& link, LargeP
     return Sent::yes;
   }
   if (auto sent = send_message(connection.socket.get(), put.bytes, put.n, &put.file, 1, deadline); !sent) {
-    if (!peer_gone(connection.socket.get())) return base::pass(std::move(sent));
+    if (sent.error().os_error == 0) return base::pass(std::move(sent));
     connection.gone.store(true, std::memory_order_release);
     return Sent::no_daemon;
   }

@@ -21,6 +21,7 @@
 #include "base/clock.hpp"
 #include "base/error.hpp"
 #include "libclient/attachment.hpp"
+#include "libclient/futex.hpp"
 #include "libclient/process.hpp"
 
 namespace warmtier::libclient {
@@ -62,11 +63,12 @@ class ClientState {
     return __builtin_expect(slot.state_id == id, 1) ? *slot.record : detail::join(*this);
   }
   void enter(ThreadRecord& me) const noexcept {
-    me.inside.store(epoch.load(std::memory_order_acquire), std::memory_order_relaxed);
-    if (cheap_fence) {
+    const uint64_t now = epoch.load(std::memory_order_acquire);
+    if (__builtin_expect(cheap_fence, 1)) {
+      me.inside.store(now, std::memory_order_relaxed);
       std::atomic_signal_fence(std::memory_order_seq_cst);
     } else {
-      std::atomic_thread_fence(std::memory_order_seq_cst);
+      me.inside.exchange(now, std::memory_order_seq_cst);
     }
   }
   static void leave(ThreadRecord& me) noexcept { me.inside.store(0, std::memory_order_release); }
@@ -110,7 +112,7 @@ class ClientState {
   ThreadRecord& enter_thread();
   void leave_thread(ThreadRecord& record) noexcept;
 
-  std::timed_mutex large_mutex;  // one large put at a time
+  PatientLock large_mutex;  // one large put at a time
   uint64_t large_number = 0;     // guarded by large_mutex; of the link below
   uint64_t large_link = 0;
 
@@ -123,7 +125,6 @@ class ClientState {
     bool views_counted = false;
   };
 
-  bool lock(const base::Deadline& deadline);
   base::Status connect(const base::Deadline& deadline);
   base::Status adopt(Greeting greeting, const base::Deadline& deadline);
   void publish(std::unique_ptr<Attachment> next);
@@ -138,7 +139,7 @@ class ClientState {
   void reap() noexcept;
 
   const std::string socket_path_;
-  std::timed_mutex mutex_;
+  PatientLock mutex_;
   std::unique_ptr<Tier> tier_;
   std::vector<std::unique_ptr<Tier>> old_tiers_;  // views stand in them
   std::vector<std::unique_ptr<Link>> links_;      // the last one is in use

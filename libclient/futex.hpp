@@ -32,4 +32,32 @@ inline void futex_wait_shared(const uint64_t* word, uint32_t seen_low, uint64_t 
   ::syscall(SYS_futex, word, FUTEX_WAIT, seen_low, &limit, nullptr, 0);
 }
 
+// A lock of one process that is waited for until a deadline: 0 free, 1 held, 2 held and waited for. (The standard timed mutex
+// waits by a call that the thread sanitizer of our compiler does not know.)
+class PatientLock {
+ public:
+  [[nodiscard]] bool try_lock() noexcept {
+    uint32_t free = 0;
+    return word_.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed);
+  }
+  // False at the deadline.
+  [[nodiscard]] bool lock_before(const base::Deadline& deadline) noexcept {
+    if (try_lock()) return true;
+    while (word_.exchange(2, std::memory_order_acquire) != 0) {
+      const uint64_t left_ns = deadline.left_ns();
+      if (left_ns == 0) return false;
+      futex_wait_private(&word_, 2, left_ns);
+    }
+    return true;
+  }
+  void lock() noexcept { (void)lock_before(base::Deadline::never()); }
+  void unlock() noexcept {
+    if (word_.exchange(0, std::memory_order_release) == 2)
+      ::syscall(SYS_futex, &word_, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+  }
+
+ private:
+  std::atomic<uint32_t> word_{0};
+};
+
 }  // namespace warmtier::libclient

@@ -177,7 +177,11 @@ base::Status send_message(int socket, const void* bytes, size_t n, const int* fi
       wait_for(socket, POLLOUT, std::min(deadline.left_ns(), 50 * base::kNsPerMs));
       continue;
     }
-    if (daemon_gone(errno)) return base::fail(WARM_E_UNAVAILABLE, "the daemon is gone");
+    if (daemon_gone(errno)) {
+      auto gone = base::fail_errno(errno, "the daemon is gone");
+      gone.error().code = WARM_E_UNAVAILABLE;
+      return gone;
+    }
     return base::fail_errno(errno, "sendmsg to the daemon");
   }
 }
@@ -185,9 +189,9 @@ base::Status send_message(int socket, const void* bytes, size_t n, const int* fi
 void wait_readable(int socket, uint64_t ns) noexcept { wait_for(socket, POLLIN, ns); }
 
 bool peer_gone(int socket) noexcept {
-  char byte = 0;
-  const ssize_t got = ::recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  return got == 0 || (got < 0 && daemon_gone(errno));
+  // Not by reading: what it sent before it went may still lie there.
+  pollfd entry{.fd = socket, .events = POLLRDHUP, .revents = 0};
+  return ::poll(&entry, 1, 0) == 1 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
 base::Result<std::string> find_socket(const char* option) {

@@ -39,7 +39,7 @@ struct Message {
 enum class Received { message, nothing, closed };
 // Never waits. A packet that is not a valid message is an error.
 base::Result<Received> receive(int socket, Message& ret_message);
-// WARM_E_UNAVAILABLE when the daemon is gone or did not take it before the deadline. Up to 2 descriptors.
+// WARM_E_UNAVAILABLE when the daemon is gone (with errno) or did not take it before the deadline (without). Up to 2 descriptors.
 base::Status send_message(int socket, const void* bytes, size_t n, const int* files, size_t file_count,
                           const base::Deadline& deadline);
 // Waits until the socket has something to read or hung up, at most `ns`.

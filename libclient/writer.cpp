@@ -335,13 +335,10 @@ base::Result<uint64_t> through_socket(ClientState& state, ThreadRecord& me, Tick
   std::memcpy(message.data() + sizeof head + embedding_bytes, request.id, request.header.id_bytes);
 
   // One at a time: numbers rise in the order in which they are sent, also over a restart.
-  std::unique_lock turn(state.large_mutex, std::try_to_lock);
-  if (!turn.owns_lock()) {
-    const uint64_t left = std::min<uint64_t>(patience.deadline().left_ns(), uint64_t{1} << 61);
-    if (!turn.try_lock_for(std::chrono::nanoseconds(left))) {
-      return base::fail(WARM_E_BUSY, "another large put of this client was under way until the deadline");
-    }
+  if (!state.large_mutex.lock_before(patience.deadline())) {
+    return base::fail(WARM_E_BUSY, "another large put of this client was under way until the deadline");
   }
+  const std::lock_guard turn(state.large_mutex, std::adopt_lock);
   if (state.large_link != ticket.link().id) {
     state.large_link = ticket.link().id;
     state.large_number = 0;
