@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "base/assert.hpp"
 #include "base/fd.hpp"
 #include "base/mapping.hpp"
 #include "bench/lmdb_peer.hpp"
@@ -117,6 +118,7 @@ uint64_t get(warm_client* client, const Id& id) {
 
 void bench_get_random(const Settings& settings, Reporter& reporter) {
   const uint64_t records = settings.records;
+  WARM_ASSERT(records > 0);
   World world(records + 65536, records, kContentBytes);
   Lmdb peer(world.daemon().directory() + "/lmdb", records, kContentBytes);
   const Chain chain(world.daemon().store(), records);

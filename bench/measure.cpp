@@ -1,6 +1,7 @@
 #include "bench/measure.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -82,7 +83,7 @@ void Reporter::say(const Result& result) {
   const double change = before != before_.end() && before->second > 0 ? result.p50 / before->second : 0;
   if (change > kTolerated) ++slower_;
   if (json_) {
-    const auto rounded = [](double value) { return static_cast<double>(static_cast<int64_t>(value * 1000 + 0.5)) / 1000; };
+    const auto rounded = [](double value) { return std::round(value * 1000) / 1000; };
     nlohmann::ordered_json json;
     json["bench"] = result.bench;
     json["case"] = result.name;

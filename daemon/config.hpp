@@ -45,7 +45,7 @@ struct Config {
 
 // WARM_E_INVALID names the line, the key, the value and the range.
 base::Status read_config(const std::string& path, Config* ret_config);
-base::Status parse_config(const std::string& text, const std::string& name, Config* ret_config);
+base::Status parse_config(const std::string& source, const std::string& name, Config* ret_config);
 
 base::Result<io::Choice> io_choice(const std::string& name);
 // Where the socket is when nobody says it; WARM_E_INVALID when there is no place for it.

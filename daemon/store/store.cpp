@@ -232,7 +232,7 @@ base::Status Store::Impl::open(const std::string& directory) {
   if (!recovered) return base::pass(std::move(recovered));
   index_ = std::move(recovered->index);
   next_sequence_ = recovered->next_sequence;
-  decided_ = std::move(recovered->decided);
+  decided_ = recovered->decided;
   content_bytes_live_ = recovered->content_bytes_live;
   durable_ = superblock_.checkpoint_sequence;
 
