@@ -286,7 +286,9 @@ void answer_what_was_in_flight(Store& store, const std::vector<session::Intake::
   const auto& decided = store.decided();
   if (!decided) return;
   for (const auto& one : adopted) {
-    if (one.channel->number() == decided->origin.channel) one.channel->answer_decided(*decided);
+    if (one.channel->number() == decided->origin.channel && one.channel->answer_decided(*decided)) {
+      layout::count(store.status().requests_recovered);
+    }
   }
 }
 
@@ -316,7 +318,6 @@ Status run_server(const Config& config) {
   if (!directory) return pass(std::move(directory));
   auto lock = io::StoreLock::acquire(directory->get(), **io, base::Deadline::after_ns(kStoreLockWaitNs));
   if (!lock) return pass(std::move(lock));
-  const bool is_void = session::last_run_is_void(directory->get());
 
   store::Options options;
   options.content_bytes_max = config.content_bytes_max;
@@ -363,7 +364,8 @@ Status run_server(const Config& config) {
                                                         : base::Deadline::after_ns(config.orphan_grace_s * base::kNsPerSecond));
   session::Intake intake(world, mail, stage, epoll.get());
 
-  auto earlier = session::adopt_channels(channels->get(), world.store, config.access, world.own_uid, is_void);
+  auto earlier =
+      session::adopt_channels(channels->get(), world.store, config.access, world.own_uid, store.recovered_from_device());
   if (!earlier) return pass(std::move(earlier));
   WARM_FAILPOINT("daemon.restart.adopted");
   auto listening = listen(config);

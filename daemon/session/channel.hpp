@@ -124,8 +124,8 @@ class Channel {
   [[nodiscard]] bool anything_published() const noexcept;
   Served serve_socket(Executor& executor, const RequestLimits& limits, layout::StatusPage& status, Session& session,
                       const SocketRequest& request);
-  // The answer of the request that was in flight when an earlier daemon was killed.
-  void answer_decided(const store::Decided& decided);
+  // The answer of the request that was in flight when an earlier daemon was killed. False: there was none open.
+  bool answer_decided(const store::Decided& decided);
 
  private:
   Channel(Results results, uint32_t lanes);

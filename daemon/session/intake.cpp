@@ -326,7 +326,12 @@ bool Intake::handle_packet(Connection& connection, Packet& packet) {
     }
     return false;
   };
-  if (packet.state == Packet::State::malformed || packet.state == Packet::State::closed) return misbehaved();
+  if (packet.state == Packet::State::starved && !greeting) {
+    // Our want, not its fault: the session and its pins stay, and it sends again when it has attached anew.
+    socket_gone(connection);
+    return false;
+  }
+  if (packet.state != Packet::State::received) return misbehaved();
   layout::MessageHeader header{};
   if (packet.bytes >= sizeof header) std::memcpy(&header, message.data(), sizeof header);
   const auto kind = static_cast<layout::MessageKind>(header.kind);

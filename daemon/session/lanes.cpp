@@ -253,16 +253,16 @@ Served Channel::serve_socket(Executor& executor, const RequestLimits& limits, la
   return Served::answered;
 }
 
-void Channel::answer_decided(const store::Decided& decided) {
+bool Channel::answer_decided(const store::Decided& decided) {
   const store::Origin& origin = decided.origin;
   if (!decided.carried_out || origin.session_index >= layout::kSessionsPerChannel || origin.cell >= layout::kCellsPerSession)
-    return;
+    return false;
   const bool by_socket = origin.lane == layout::kIntentLaneSocket;
-  if (!by_socket && origin.lane >= lanes_) return;
+  if (!by_socket && origin.lane >= lanes_) return false;
   layout::SessionEntry& entry = results_.entry(origin.session_index);
   const uint64_t done =
       by_socket ? layout::load_acquire(entry.socket_done) : layout::load_acquire(results_.done_line(origin.lane).done);
-  if (done >= origin.number) return;
+  if (done >= origin.number) return false;
   ResultCell& cell = results_.cell(origin.session_index, origin.cell);
   // Its session was live when it was carried out, and no entry gets a new tenant before this.
   if (layout::load_acquire(entry.number) == origin.session && layout::load_relaxed(cell.number) < origin.ticket) {
@@ -276,6 +276,7 @@ void Channel::answer_decided(const store::Decided& decided) {
     count_done(origin.lane, origin.number);
   }
   ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&cell.number), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+  return true;
 }
 
 }  // namespace warmtier::daemon::session

@@ -65,15 +65,6 @@ AdoptedChannel adopt_sessions(std::unique_ptr<Channel> channel, const AccessRule
 
 }  // namespace
 
-bool last_run_is_void(int store_directory) noexcept {
-  auto tier = base::open_at(store_directory, "warm.tier", O_RDONLY);
-  if (!tier) return false;
-  uint64_t word = 0;
-  constexpr off_t at = static_cast<off_t>(layout::kControlPageOffset + offsetof(layout::ControlPage, numbers) +
-                                          offsetof(layout::NumbersLine, device_recovery));
-  return ::pread(tier->get(), &word, sizeof word, at) == sizeof word && word != 0;
-}
-
 base::Result<std::vector<AdoptedChannel>> adopt_channels(int channels_directory, const StoreIdentity& store,
                                                          const AccessRules& rules, uid_t own_uid, bool is_void) {
   std::vector<AdoptedChannel> all;

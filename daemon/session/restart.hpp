@@ -24,12 +24,9 @@ struct AdoptedChannel {
   std::vector<Orphan> orphans;
 };
 
-// True when the store will believe the device alone, after an I/O error: then numbers that were erased may stand in readers'
-// hands, open requests end as unknown, and no channel is adopted. To be asked before the store is opened.
-bool last_run_is_void(int store_directory) noexcept;
-
 // Reads channels/. Entries of processes that have ended become dead; files of no use, and those without a living session, are
-// unlinked. `rules` says what the orphans may do.
+// unlinked. `rules` says what the orphans may do. `is_void`: the store was recovered from the device; numbers that were erased
+// may stand in readers' hands, open requests end as unknown, and no channel is adopted.
 base::Result<std::vector<AdoptedChannel>> adopt_channels(int channels_directory, const StoreIdentity& store,
                                                          const AccessRules& rules, uid_t own_uid, bool is_void);
 

@@ -82,7 +82,9 @@ Packet receive_packet(int socket, std::span<std::byte> buffer) {
     }
   }
   packet.bytes = static_cast<size_t>(got);
-  if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+  if ((message.msg_flags & MSG_CTRUNC) != 0 && packet.descriptors.size() < kDescriptorsReceivedMax) {
+    packet.state = Packet::State::starved;
+  } else if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
     packet.state = Packet::State::malformed;
   } else {
     packet.state = got == 0 ? Packet::State::closed : Packet::State::received;

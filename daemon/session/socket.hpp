@@ -17,7 +17,7 @@ namespace warmtier::daemon::session {
 constexpr size_t kDescriptorsReceivedMax = 2;  // a hello has two, a put one
 
 struct Packet {
-  enum class State { received, nothing, closed, malformed };
+  enum class State { received, nothing, closed, malformed, starved };  // starved: we had no descriptor left for what came
   State state = State::nothing;
   size_t bytes = 0;
   std::vector<base::Fd> descriptors;  // all that came, also with a malformed packet: closed with it

@@ -167,8 +167,9 @@ void Recovery::decide_intent() {
 void Recovery::erase_beyond(SlotLine& line, uint32_t slot) {
   const uint64_t c = superblock_.checkpoint_sequence;
   const uint64_t put = layout::sequence_of(line.put);
-  saw(line.put);
-  saw(line.dead);
+  // A word with wrong check bits says nothing about numbers; the check bits of a former tenant's death cannot be known.
+  if (layout::put_word_valid(line.put, slot)) saw(line.put);
+  if (layout::sequence_of(line.dead) < layout::kSequenceMax) saw(line.dead);
   if (put > c) {
     layout::store_relaxed(line.put, 0);
     return;
@@ -179,7 +180,6 @@ void Recovery::erase_beyond(SlotLine& line, uint32_t slot) {
   const bool own = layout::dead_word_names(line.dead, put) || !WARM_RULE("store.death_names_its_put");
   const uint64_t word = own ? 0 : layout::dead_word(put, put);
   layout::store_relaxed(line.dead, word);
-  (void)slot;
 }
 
 void Recovery::look_at(uint32_t slot) {
@@ -347,7 +347,6 @@ void Recovery::drop_unreferenced_segments() {
 base::Result<Recovered> Recovery::run() {
   saw(superblock_.checkpoint_sequence);
   if (auto status = open_segments(); !status) return base::pass(std::move(status));
-  segments_.for_each([](Segment& segment) { (void)base::populate_read(segment.map.data(), segment.bytes); });
   decide_intent();
   // Sized for every slot that might be live, so that it need not be built twice.
   uint64_t live_at_most = 0;
@@ -363,7 +362,8 @@ base::Result<Recovered> Recovery::run() {
   if (auto status = out_.index.publish(); !status) return base::pass(std::move(status));
   std::sort(deaths_.begin(), deaths_.end());
   for (const auto& [sequence, slot] : deaths_) slots_.died(slot, sequence);
-  drop_unreferenced_segments();
+  // A damaged line may name a segment that nothing else names: kept as evidence.
+  if (out_.damaged == 0) drop_unreferenced_segments();
   out_.next_sequence = highest_ + 1;
   return std::move(out_);
 }

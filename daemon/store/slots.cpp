@@ -35,7 +35,8 @@ std::vector<uint32_t> Slots::take_unprepared(size_t most) {
 size_t Slots::grace(const Tier& tier, uint64_t durable, PinSource& pins) {
   std::vector<uint32_t> batch;
   batch.swap(held_);
-  while (batch.size() < layout::kGraceBatchSlots && ripe(durable)) {
+  // Held slots come on top: however many there are, others go on.
+  for (size_t n = 0; n < layout::kGraceBatchSlots && ripe(durable); ++n) {
     batch.push_back(waiting_.front().slot);
     waiting_.pop_front();
   }

@@ -133,6 +133,19 @@ class Store::Impl {
   [[nodiscard]] bool can_grow() const { return tier_->chunks() < tier_->geometry().chunks_max(); }
   [[nodiscard]] layout::StatusPage& status() const { return status_->page(); }
   uint64_t take_number(uint64_t& word) { return __atomic_fetch_add(&word, 1, __ATOMIC_ACQ_REL); }
+  // nullopt: numbers are at their end. Any thread.
+  std::optional<uint64_t> take_segment_number() {
+    uint64_t& word = tier_->control().numbers.next_segment;
+    uint64_t number = __atomic_load_n(&word, __ATOMIC_RELAXED);
+    while (number < layout::kSegmentNumberEnd) {
+      if (__atomic_compare_exchange_n(&word, &number, number + 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return number;
+    }
+    return std::nullopt;
+  }
+  static std::unexpected<base::Error> no_segment_number() {
+    return base::fail(WARM_E_LIMIT, "segment numbers end at %llu, and the last one is taken",
+                      static_cast<unsigned long long>(layout::kSegmentNumberEnd));
+  }
 
   const Options options_;
   io::Io& io_;
@@ -157,6 +170,7 @@ class Store::Impl {
   PinSource* pins_ = nullptr;
   std::function<void(int, uint32_t, uint64_t)> publish_index_;
 
+  bool recovered_from_device_ = false;
   uint64_t generation_ = 0;
   uint64_t next_sequence_ = 1;
   uint64_t durable_ = 0;  // D
@@ -214,6 +228,7 @@ base::Status Store::Impl::open(const std::string& directory) {
   layout::NumbersLine& numbers = tier_->control().numbers;
   const bool io_error_before = numbers.device_recovery != 0;
   const bool from_device = io_error_before || !witness_.page_cache_holds(superblock_);
+  recovered_from_device_ = from_device;
   // Readers that still hold the old maps must not believe what is erased now.
   if (from_device) layout::store_seq_cst(tier_->control().generation.generation, 0);
   if (io_error_before) {
@@ -245,7 +260,7 @@ base::Status Store::Impl::open(const std::string& directory) {
   segments_.for_each([&](Segment& segment) {
     raise(numbers.next_segment, segment.number + 1);
     content_bytes_total_ += segment.tail - sizeof(layout::SegmentHeader);
-    if (segment.live_records == 0) dead_segments_.push_back(segment.number);
+    if (segment.live_records == 0 && recovered->damaged == 0) dead_segments_.push_back(segment.number);
     // The one that was active: what lies behind its last record was never named. A damaged record's end is not known.
     if (recovered->damaged == 0) punch_unused(segment);
   });
@@ -277,8 +292,10 @@ base::Status Store::Impl::open(const std::string& directory) {
   auto status_map = StatusMap::make();
   if (!status_map) return base::pass(std::move(status_map));
   status_.emplace(std::move(*status_map));
-  auto active = make_segment(content_directory_.get(), take_number(numbers.next_segment), superblock_.segment_bytes,
-                             options_.prepared_content_bytes, superblock_.store_id);
+  const auto number = take_segment_number();
+  if (!number) return no_segment_number();
+  auto active = make_segment(content_directory_.get(), *number, superblock_.segment_bytes, options_.prepared_content_bytes,
+                             superblock_.store_id);
   if (!active) return base::pass(std::move(active));
 
   Preparer::World world{
@@ -309,7 +326,6 @@ base::Status Store::Impl::open(const std::string& directory) {
   page.feed_head = feed_->head();
   page.records = recovered->records;
   page.damaged_records = recovered->damaged;
-  page.requests_recovered = decided_ && decided_->carried_out ? 1 : 0;
   {
     std::lock_guard guard(published_.mutex);
     published_.generation = generation_;
@@ -747,14 +763,11 @@ void Store::Impl::unlink_dead_segments() {
 
 base::Result<StagedContent> Store::Impl::stage(uint32_t id_bytes, uint64_t content_bytes,
                                                const std::function<base::Status(std::byte*, uint64_t, uint64_t)>& read) {
-  const uint64_t number = take_number(tier_->control().numbers.next_segment);
-  if (number >= layout::kSegmentNumberEnd) {
-    return base::fail(WARM_E_LIMIT, "segment number %llu: numbers end at %llu", static_cast<unsigned long long>(number),
-                      static_cast<unsigned long long>(layout::kSegmentNumberEnd));
-  }
+  const auto number = take_segment_number();
+  if (!number) return no_segment_number();
   const uint64_t bytes =
       base::round_up<uint64_t>(sizeof(layout::SegmentHeader) + layout::record_bytes(id_bytes, content_bytes), layout::kPageBytes);
-  auto segment = make_segment(content_directory_.get(), number, bytes, layout::kPageBytes, superblock_.store_id);
+  auto segment = make_segment(content_directory_.get(), *number, bytes, layout::kPageBytes, superblock_.store_id);
   if (!segment) return base::pass(std::move(segment));
   StagedContent staged;
   staged.content_directory_ = content_directory_.get();
@@ -849,7 +862,7 @@ bool Store::Impl::take_prepared() {
     if (!prepared.status) {
       if (allocation_failed_ns_ == 0)
         std::fprintf(stderr, "<3>store: cannot prepare space: %s\n", prepared.status.error().text.c_str());
-      allocation_failed_ns_ = base::monotonic_ns();
+      if (!std::holds_alternative<TailJob>(prepared.job)) allocation_failed_ns_ = base::monotonic_ns();
     } else if (std::holds_alternative<ChunkJob>(prepared.job) || std::holds_alternative<SegmentJob>(prepared.job)) {
       allocation_failed_ns_ = 0;
     }
@@ -894,12 +907,10 @@ void Store::Impl::order_preparations() {
     preparer_->order(std::move(job));
   }
   if (may_allocate && !spare_ && !spare_ordered_) {
-    layout::NumbersLine& numbers = tier_->control().numbers;
-    if (numbers.next_segment < layout::kSegmentNumberEnd) {
+    if (const auto number = take_segment_number()) {
       spare_ordered_ = true;
-      preparer_->order(SegmentJob{.number = take_number(numbers.next_segment),
-                                  .bytes = superblock_.segment_bytes,
-                                  .populate_bytes = options_.prepared_content_bytes});
+      preparer_->order(
+          SegmentJob{.number = *number, .bytes = superblock_.segment_bytes, .populate_bytes = options_.prepared_content_bytes});
     }
   }
   if (!tail_ordered_ && active_ != nullptr && active_->populated < active_->bytes &&
@@ -980,7 +991,9 @@ bool Store::Impl::step() {
   refresh_status();
   const bool dirty = last_sequence() > durable_ || !dead_segments_.empty();
   if (!io_error_ && !checkpoint_->running()) {
-    const bool short_of_slots = slots_.free() < options_.prepared_slots / 2 && slots_.waiting() > options_.prepared_slots / 4;
+    // More deaths that a checkpoint would free: not those that wait for pins.
+    const bool short_of_slots =
+        slots_.free() < options_.prepared_slots / 2 && slots_.waiting() > options_.prepared_slots / 4 && !slots_.ripe(durable_);
     if (checkpoint_requested_ || (dirty && short_of_slots)) {
       begin_checkpoint(false);
     } else if (dirty) {
@@ -1015,6 +1028,7 @@ void Store::Impl::refresh_status() {
 
 base::Status Store::Impl::close_cleanly() {
   layout::store_relaxed(status().stopping, 1);
+  layout::store_release(tier_->control().intent.state, 0);  // nothing is in flight
   if (checkpoint_->running()) {
     if (auto s = checkpoint_->finish(); !s) return s;
     checkpoint_done();
@@ -1057,6 +1071,7 @@ Disposition Store::execute(const Request& request, const Origin& origin, Answer&
 
 bool Store::step() { return impl_->step(); }
 uint64_t Store::wake_at_ns() { return impl_->wake_at_ns(); }
+bool Store::recovered_from_device() const { return impl_->recovered_from_device_; }
 int Store::event_fd() const { return impl_->events_.get(); }
 void Store::request_checkpoint() {
   impl_->checkpoint_requested_ = true;

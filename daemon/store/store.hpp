@@ -146,6 +146,8 @@ class Store {
   // The request that was in flight, if any; apply its answer after open_generation(), then clear_intent().
   [[nodiscard]] const std::optional<Decided>& decided() const;
   void clear_intent();
+  // True: what was above the last checkpoint is gone, and nothing that a client of the last daemon holds means anything.
+  [[nodiscard]] bool recovered_from_device() const;
 
   void set_pin_source(PinSource* pins);  // before the first step()
   // Sends a larger index to every session; called by step() before the generation changes.

@@ -14,6 +14,12 @@ base::Result<Tier> Tier::open(base::Fd fd, const layout::Superblock& superblock)
   const uint64_t chunks =
       *bytes < layout::kTierHeaderBytes ? 0 : (*bytes - layout::kTierHeaderBytes) / tier.geometry_.chunk_bytes;
   tier.chunks_ = chunks < tier.geometry_.chunks_max() ? chunks : tier.geometry_.chunks_max();
+  if (tier.chunks_ < superblock.chunks_allocated) {
+    return base::fail(WARM_E_CORRUPT,
+                      "warm.tier has %llu bytes, room for %llu chunks; its superblock says %llu chunks: the file was cut",
+                      static_cast<unsigned long long>(*bytes), static_cast<unsigned long long>(tier.chunks_),
+                      static_cast<unsigned long long>(superblock.chunks_allocated));
+  }
   tier.fd_ = std::move(fd);
   return tier;
 }

@@ -148,3 +148,16 @@ Test(recovery, twenty_killed_daemons_do_not_keep_twenty_segments_of_space) {
                static_cast<unsigned long long>(blocks * 512));
   for (uint32_t i = 0; i < 20; ++i) cr_assert(w.get("id" + std::to_string(i)));
 }
+
+Test(recovery, a_cut_file_is_refused_and_nothing_is_deleted) {
+  World w;
+  w.start();
+  for (uint32_t i = 0; i < 3000; ++i) w.put("id" + std::to_string(i), i, "content");
+  w.stop();
+  const auto geometry = layout::Geometry::of(20, 8192);
+  cr_assert_eq(::truncate(w.path("warm.tier").c_str(), static_cast<off_t>(geometry.file_bytes(1))), 0);
+  auto io = warmtier::daemon::io::open_io(warmtier::daemon::io::Choice::threads);
+  auto store = warmtier::daemon::store::Store::open(w.path(""), {}, **io);
+  cr_assert(!store && store.error().code == WARM_E_CORRUPT);
+  cr_assert(store.error().text.find("1 chunks") != std::string::npos, "%s", store.error().text.c_str());
+}

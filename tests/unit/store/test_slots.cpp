@@ -4,6 +4,7 @@
 #include "tests/unit/store/world.hpp"
 
 using warmtier::tests::World;
+namespace layout = warmtier::layout;
 
 // Slots by themselves are exercised through the store: here the order in which they come back.
 Test(slots, prepared_slots_are_taken_first_and_the_oldest_death_is_used_first) {
@@ -54,4 +55,23 @@ Test(slots, nothing_is_used_again_while_an_earlier_process_has_not_handed_back_i
   w.pins.known = true;
   w.checkpoint();
   cr_assert_eq(w.store->status().slots_waiting, 0);
+}
+
+Test(slots, however_many_are_held_the_others_are_freed) {
+  World w({.dimensions = 4, .capacity = 16384, .segment_bytes = layout::kSegmentBytesMax});
+  w.start({.checkpoint_interval_ns = UINT64_MAX / 2, .prepared_slots = 1024});
+  for (uint32_t i = 0; i < 5000; ++i) {
+    w.put("held" + std::to_string(i), i);
+    w.pins.pinned.insert(w.get("held" + std::to_string(i))->slot);
+  }
+  for (uint32_t i = 0; i < 5000; ++i) w.remove("held" + std::to_string(i));
+  w.checkpoint();
+  cr_assert_eq(w.store->status().slots_held, 5000);
+  for (uint32_t i = 0; i < 100; ++i) {
+    w.put("other", i);
+    w.remove("other");
+  }
+  w.checkpoint();
+  cr_assert_eq(w.store->status().slots_waiting, 0);
+  cr_assert_eq(w.store->status().slots_held, 5000);
 }
