@@ -91,6 +91,7 @@ inline Place read_record(const SegmentTable::Entry& segment, uint64_t offset, ui
     return Place::bad;
   }
   if (__builtin_expect(segment.base == nullptr, 0)) return read_unmapped(segment, offset, put, content_bytes, found);
+  __builtin_prefetch(segment.base + offset + layout::kCacheLineBytes);
   std::memcpy(&found.header, segment.base + offset, sizeof found.header);
   found.id = segment.base + offset + sizeof found.header;
   return header_fits(found.header, put, offset, segment.bytes, content_bytes) ? Place::good : Place::bad;
@@ -115,6 +116,7 @@ inline Lookup examine(ClientState& state, ThreadRecord& me, const Attachment& a,
     const std::byte* row = a.tier + a.geometry.row_offset(slot);
     __builtin_prefetch(row);
     __builtin_prefetch(row + layout::kCacheLineBytes);
+    __builtin_prefetch(row + a.geometry.row_bytes - layout::kCacheLineBytes);  // mostly on another page: its translation too
     const uint64_t p = load_acquire(line.put);
     WARM_STEP("client.get_put_loaded");
     const uint64_t d = load_acquire(line.dead);
