@@ -246,8 +246,12 @@ Test(client, a_session_that_is_taken_back_keeps_its_views_and_one_that_is_not_ma
   cr_assert_eq(state.views_out(), 0);
 }
 
-// A sanitizer cannot live without address space.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+// A sanitizer cannot live without address space. g++ says that it is there by a macro, clang by a feature.
+#ifndef __has_feature
+#define __has_feature(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || \
+    __has_feature(thread_sanitizer)
 constexpr bool kAddressSpaceCanEnd = false;
 #else
 constexpr bool kAddressSpaceCanEnd = true;
