@@ -1,6 +1,7 @@
 // Lanes, results and the intent line: docs/protocol.md, "Requests" and "Restart". Everybody runs on one processor, so that all
 // come to the same lane first.
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -225,6 +226,11 @@ INTERLEAVING(requests, a_result_is_there_before_the_request_counts_as_done, stor
 
 // X is not there when its removal is asked for, and that is answered; then X is put. The removal stands in the lane still.
 INTERLEAVING(requests, an_answered_request_is_not_carried_out_again, store_of(64), "daemon.answered_is_done") {
+  // Threads of one processor begin with the same lane: the remover gets the one behind the holder's.
+  cpu_set_t here;
+  CPU_ZERO(&here);
+  CPU_SET(::sched_getcpu(), &here);
+  if (::sched_setaffinity(0, sizeof here, &here) != 0) give_up("no affinity");
   const Client client(scene.daemon());
   Actor holder;
   Actor remover;
