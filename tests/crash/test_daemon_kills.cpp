@@ -40,6 +40,7 @@ struct Board {
   std::array<std::array<KeyHistory, kKeysPerWriter>, kWriters> history;
   std::atomic<uint32_t> stop{0};
   std::atomic<bool> all_large{false};  // every content goes by the socket
+  Steps attached;  // writers: to open a client there must be a daemon, so none is killed before all of them have one
   Steps rounds;
   std::atomic<int> failed{0};  // line of the first thing that was wrong
   std::atomic<uint64_t> unanswered{0};
@@ -62,6 +63,7 @@ const Shape& shape_of(const Board& board, unsigned i) { return board.all_large.l
 int writer(const Daemon& daemon, Board& board, unsigned me) {
   warm_client* client = nullptr;
   CHECK_OR_FAIL(daemon.try_open(&client, kTimeoutMs) == WARM_OK);
+  board.attached.advance();
   uint32_t version = 0;
   while (board.stop.load() == 0) {
     ++version;
@@ -135,6 +137,7 @@ class Scene {
     for (unsigned me = 0; me < kWriters; ++me)
       workers_.push_back(Process::fork([this, me] { return writer(daemon_, *board_, me); }));
     workers_.push_back(Process::fork([this] { return visitor(daemon_, *board_); }));
+    board_->attached.await(kWriters, "every writer attaches");
     await_rounds(60);
   }
   void await_rounds(uint32_t more) { board_->rounds.await(board_->rounds.now() + more, "writers go on"); }
