@@ -184,9 +184,14 @@ static_assert(complete(kBucket, sizeof(Bucket)));
 constexpr Field kFeedHeader[] = {
     WARM_FIELD(FeedHeader, magic, "stored last: it publishes the region"),
     WARM_FIELD(FeedHeader, format_version, "1"),
-    WARM_FIELD(FeedHeader, entries_log2, "length of the ring"),
+    WARM_FIELD(FeedHeader, entries_log2, "length of the ring of entries"),
+    WARM_FIELD(FeedHeader, ids_log2, "bytes of the ring of ids"),
+    WARM_FIELD(FeedHeader, reserved32, kZero),
+    WARM_FIELD(FeedHeader, sequence_base, "the entry at position 2^32 - 4 + i has the sequence sequence_base + 1 + i"),
     WARM_FIELD(FeedHeader, reserved0, kZero),
     WARM_FIELD(FeedHeader, head, "position of the next entry, from 2^32 - 4 on. Writer: store thread, release"),
+    WARM_FIELD(FeedHeader, ids_end,
+               "unit up to which ids may be written, from 2^53 - 4 on. Relaxed, then a release fence, then the bytes"),
     WARM_FIELD(FeedHeader, reserved1, kZero),
 };
 static_assert(complete(kFeedHeader, sizeof(FeedHeader)));
@@ -560,8 +565,11 @@ constexpr void add_geometry(Fingerprint& print, Region region) noexcept {
       print.add(kLaneEntries);
       print.add(kLaneEntryBytes);
       break;
-    case Region::segment:
     case Region::feed:
+      print.add(kFeedIdUnitBytes);
+      print.add(kIdBytesMax);
+      break;
+    case Region::segment:
     case Region::status:
     case Region::session:
     case Region::control: break;

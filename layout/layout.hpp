@@ -240,15 +240,20 @@ constexpr uint64_t index_bytes(uint32_t homes_log2) noexcept {
 
 // ---- feed of changes --------------------------------------------------------------------------------------------------------
 
+// Header, entries, one id word per entry, ring of ids. The ids stand apart because a removed record's slot is used again.
 struct FeedHeader {
   uint64_t magic;
   uint32_t format_version;
   uint32_t entries_log2;
-  uint64_t reserved0[6];
-  uint64_t head;  // writer: store thread; order: release; law: position of the next entry, starts at kWrapStart
-  uint8_t reserved1[4024];
+  uint32_t ids_log2;       // bytes of the ring of ids; kIdBytesMax more stand behind it, so that no id is split
+  uint32_t reserved32;
+  uint64_t sequence_base;  // the entry at kWrapStart + i has sequence_base + 1 + i: each change has one entry
+  uint64_t reserved0[4];
+  uint64_t head;     // writer: store thread; order: release; law: position of the next entry, starts at kWrapStart
+  uint64_t ids_end;  // writer: store thread; order: relaxed, release fence, the bytes; law: unit up to which ids may stand
+  uint8_t reserved1[4016];
 };
-static_assert(sizeof(FeedHeader) == kPageBytes);
+static_assert(sizeof(FeedHeader) == kPageBytes && offsetof(FeedHeader, head) == 64 && offsetof(FeedHeader, ids_end) == 72);
 
 // One 16-byte store. Accepted iff the position is the one asked for.
 struct alignas(16) FeedEntry {
@@ -264,8 +269,15 @@ inline FeedEntry load_entry(const FeedEntry& shared) noexcept {
   return std::bit_cast<FeedEntry>(load_quad(reinterpret_cast<const Quad&>(shared)));
 }
 
-constexpr uint64_t feed_bytes(uint32_t entries_log2) noexcept {
+// The word of an entry's id; words.hpp says what is in it.
+constexpr uint64_t feed_id_words_offset(uint32_t entries_log2) noexcept {
   return sizeof(FeedHeader) + (uint64_t{1} << entries_log2) * sizeof(FeedEntry);
+}
+constexpr uint64_t feed_ids_offset(uint32_t entries_log2) noexcept {
+  return feed_id_words_offset(entries_log2) + (uint64_t{1} << entries_log2) * sizeof(uint64_t);
+}
+constexpr uint64_t feed_bytes(uint32_t entries_log2, uint32_t ids_log2) noexcept {
+  return feed_ids_offset(entries_log2) + (uint64_t{1} << ids_log2) + kIdBytesMax;
 }
 
 // ---- status page ------------------------------------------------------------------------------------------------------------

@@ -49,6 +49,8 @@ constexpr uint32_t kIndexLoadNumerator = 7;  // doubling starts at this load of 
 constexpr uint32_t kIndexLoadDenominator = 8;
 
 constexpr uint32_t kFeedEntriesLog2 = 16;
+constexpr uint32_t kFeedIdsLog2 = 22;
+constexpr uint32_t kFeedIdUnitBytes = 8;  // an id in the feed begins on such a boundary
 constexpr uint32_t kGraceBatchSlots = 4096;
 
 // Counters whose low half a futex or a reader compares start just below its wrap, so that every run sees it.

@@ -10,6 +10,10 @@ namespace {
 
 // The position's low half tells one lap of the feed from the next: the ring must be far shorter than 2^32 entries.
 constexpr uint32_t kFeedEntriesLog2Max = 28;
+// The ring of ids holds more than one of the longest.
+constexpr uint32_t kFeedIdsLog2Min = 11;
+constexpr uint32_t kFeedIdsLog2Max = 30;
+static_assert(kIdBytesMax < uint32_t{1} << kFeedIdsLog2Min);
 // A segment for one large record: header, the largest record, rounded up to a page.
 constexpr uint64_t kSegmentFileBytesMax =
     (sizeof(SegmentHeader) + record_bytes(kIdBytesMax, kContentBytesMax) + kPageBytes - 1) / kPageBytes * kPageBytes;
@@ -178,8 +182,10 @@ Verdict validate_feed_header(std::span<const std::byte> bytes, uint64_t file_byt
   if (h.magic != kFeedMagic) return Verdict::bad_magic;
   if (h.format_version != kFormatVersion) return Verdict::unknown_version;
   if (h.entries_log2 < 1 || h.entries_log2 > kFeedEntriesLog2Max) return Verdict::bad_geometry;
-  if (file_bytes < feed_bytes(h.entries_log2)) return Verdict::truncated;
-  if (!all_zero(h.reserved0) || !all_zero(h.reserved1)) return Verdict::reserved_not_zero;
+  if (h.ids_log2 < kFeedIdsLog2Min || h.ids_log2 > kFeedIdsLog2Max || h.sequence_base >= kSequenceEnd)
+    return Verdict::bad_geometry;
+  if (file_bytes < feed_bytes(h.entries_log2, h.ids_log2)) return Verdict::truncated;
+  if (h.reserved32 != 0 || !all_zero(h.reserved0) || !all_zero(h.reserved1)) return Verdict::reserved_not_zero;
   return Verdict::good;
 }
 

@@ -94,4 +94,22 @@ constexpr uint64_t feed_place_word(uint32_t slot, uint64_t position) noexcept {
   return uint64_t{slot} | (position & 0xFFFF'FFFFU) << 32;
 }
 
+// ---- feed id word: where an entry's id begins, in units of the ring of ids, 53; its bytes 11
+// ------------------------------------
+
+constexpr uint64_t kFeedUnitEnd = uint64_t{1} << 53;  // units are compared modulo this
+constexpr uint64_t kFeedUnitStart = kFeedUnitEnd - 4;  // every run sees the wrap, of the units and of the ring
+
+constexpr uint64_t feed_id_word(uint64_t unit, uint32_t bytes) noexcept { return unit << 11 | bytes; }
+constexpr uint64_t feed_id_unit(uint64_t word) noexcept { return word >> 11; }
+constexpr uint32_t feed_id_bytes(uint64_t word) noexcept { return static_cast<uint32_t>(word & 0x7FFU); }
+constexpr uint64_t feed_id_units(uint32_t bytes) noexcept { return (bytes + kFeedIdUnitBytes - 1) / kFeedIdUnitBytes; }
+constexpr uint64_t feed_id_offset(uint64_t unit, uint32_t ids_log2) noexcept {
+  return unit * kFeedIdUnitBytes & ((uint64_t{1} << ids_log2) - 1);
+}
+// Whether an id that begins at `unit` is still whole when ids may be written up to `end`.
+constexpr bool feed_id_whole(uint64_t unit, uint64_t end, uint32_t ids_log2) noexcept {
+  return ((end - unit) & (kFeedUnitEnd - 1)) <= (uint64_t{1} << ids_log2) / kFeedIdUnitBytes;
+}
+
 }  // namespace warmtier::layout

@@ -12,6 +12,7 @@
 #include "base/fd.hpp"
 #include "base/mapping.hpp"
 #include "layout/layout.hpp"
+#include "libclient/feed.hpp"
 #include "libclient/handshake.hpp"
 #include "libclient/link.hpp"
 #include "libclient/segments.hpp"
@@ -35,6 +36,7 @@ struct Tier {
 struct Connection {
   base::Fd socket;
   base::ReadMapping status_map;
+  FeedMap feed;
   layout::Welcome welcome{};
   std::atomic<bool> gone{false};  // end of file or an error was seen
 

@@ -127,6 +127,9 @@ base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadlin
   auto status = map_status(greeting.status);
   if (!status) return base::pass(std::move(status));
   connection->status_map = std::move(*status);
+  auto feed = FeedMap::map(greeting.feed);
+  if (!feed) return base::pass(std::move(feed));
+  connection->feed = std::move(*feed);
   connection->welcome = welcome;
   connection->socket = std::move(greeting.socket);
 

@@ -27,17 +27,24 @@ base::Result<Memory> make_memory(const char* name, uint64_t bytes) {
 
 }  // namespace
 
-base::Result<Feed> Feed::make() {
-  auto memory = make_memory("warmtier-feed", layout::feed_bytes(layout::kFeedEntriesLog2));
+base::Result<Feed> Feed::make(uint64_t sequence_base, const Size& size) {
+  auto memory = make_memory("warmtier-feed", layout::feed_bytes(size.entries_log2, size.ids_log2));
   if (!memory) return base::pass(std::move(memory));
   Feed feed;
+  feed.size_ = size;
+  feed.sequence_base_ = sequence_base;
   feed.fd_ = std::move(memory->fd);
   feed.map_ = std::move(memory->map);
   feed.header_ = reinterpret_cast<layout::FeedHeader*>(feed.map_.data());
   feed.entries_ = reinterpret_cast<layout::FeedEntry*>(feed.map_.data() + sizeof(layout::FeedHeader));
   feed.header_->format_version = layout::kFormatVersion;
-  feed.header_->entries_log2 = layout::kFeedEntriesLog2;
+  feed.id_words_ = reinterpret_cast<uint64_t*>(feed.map_.data() + layout::feed_id_words_offset(size.entries_log2));
+  feed.ids_ = feed.map_.data() + layout::feed_ids_offset(size.entries_log2);
+  feed.header_->entries_log2 = size.entries_log2;
+  feed.header_->ids_log2 = size.ids_log2;
+  feed.header_->sequence_base = sequence_base;
   feed.header_->head = feed.head_;
+  feed.header_->ids_end = feed.ids_end_;
   layout::store_release(feed.header_->magic, layout::kFeedMagic);
   return feed;
 }

@@ -286,7 +286,9 @@ base::Status Store::Impl::open(const std::string& directory) {
     }
   }
 
-  auto feed = Feed::make();
+  Feed::Size feed_size;
+  if (!WARM_RULE("store.feed_is_long")) feed_size = {.entries_log2 = 4, .ids_log2 = 11};  // a test overruns it with few changes
+  auto feed = Feed::make(last_sequence(), feed_size);
   if (!feed) return base::pass(std::move(feed));
   feed_.emplace(std::move(*feed));
   auto status_map = StatusMap::make();
@@ -652,10 +654,10 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
   }
   WARM_FAILPOINT("store.cell_stored");
   const bool feed_first = WARM_RULE("store.feed_before_death");
-  if (feed_first) feed_->append(sequence, found ? layout::ChangeKind::replace : layout::ChangeKind::put, slot);
+  if (feed_first) feed_->append(sequence, found ? layout::ChangeKind::replace : layout::ChangeKind::put, slot, id_, id_bytes_);
   WARM_FAILPOINT("store.feed_stored");
   if (found) end_record(*found, sequence);
-  if (!feed_first) feed_->append(sequence, found ? layout::ChangeKind::replace : layout::ChangeKind::put, slot);
+  if (!feed_first) feed_->append(sequence, found ? layout::ChangeKind::replace : layout::ChangeKind::put, slot, id_, id_bytes_);
   answer = {.status = WARM_OK, .sequence = sequence, .slot = slot, .limit = 0};
 
   layout::StatusPage& page = status();
@@ -695,10 +697,10 @@ Disposition Store::Impl::remove(const Request& request, const Origin& origin, An
   index_.remove(cells.old_place);
   WARM_FAILPOINT("store.cell_removed");
   const bool feed_first = WARM_RULE("store.feed_before_death");
-  if (feed_first) feed_->append(sequence, layout::ChangeKind::remove, found->slot);
+  if (feed_first) feed_->append(sequence, layout::ChangeKind::remove, found->slot, id_, id_bytes_);
   WARM_FAILPOINT("store.remove_feed_stored");
   end_record(*found, sequence);
-  if (!feed_first) feed_->append(sequence, layout::ChangeKind::remove, found->slot);
+  if (!feed_first) feed_->append(sequence, layout::ChangeKind::remove, found->slot, id_, id_bytes_);
   answer = {.status = WARM_OK, .sequence = sequence, .slot = found->slot, .limit = 0};
   layout::StatusPage& page = status();
   layout::store_relaxed(page.feed_head, feed_->head());

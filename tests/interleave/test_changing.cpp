@@ -67,11 +67,12 @@ class Feed {
     layout::FeedHeader header;
     if (::pread(greeting_.feed.get(), &header, sizeof header, 0) != sizeof header) give_up("the feed has no header");
     log2_ = header.entries_log2;
-    void* map = ::mmap(nullptr, layout::feed_bytes(log2_), PROT_READ, MAP_SHARED, greeting_.feed.get(), 0);
+    bytes_ = layout::feed_bytes(log2_, header.ids_log2);
+    void* map = ::mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, greeting_.feed.get(), 0);
     if (map == MAP_FAILED) give_up("the feed cannot be mapped");
     map_ = static_cast<const std::byte*>(map);
   }
-  ~Feed() { ::munmap(const_cast<std::byte*>(map_), layout::feed_bytes(log2_)); }
+  ~Feed() { ::munmap(const_cast<std::byte*>(map_), bytes_); }
   Feed(const Feed&) = delete;
   Feed& operator=(const Feed&) = delete;
   // The position of the next change.
@@ -86,6 +87,7 @@ class Feed {
  private:
   libclient::Greeting greeting_;
   uint32_t log2_ = 0;
+  uint64_t bytes_ = 0;
   const std::byte* map_ = nullptr;
 };
 

@@ -381,16 +381,22 @@ Test(validate_feed_header, whatever_is_called_good_fits_its_file) {
   h.magic = kFeedMagic;
   h.format_version = kFormatVersion;
   h.entries_log2 = kFeedEntriesLog2;
+  h.ids_log2 = kFeedIdsLog2;
   h.head = kWrapStart;
-  const uint64_t file_bytes = feed_bytes(kFeedEntriesLog2);
+  const uint64_t file_bytes = feed_bytes(kFeedEntriesLog2, kFeedIdsLog2);
   expect_verdicts(
       bytes_of(h), [&](Bytes b) { return validate_feed_header(b, file_bytes); },
       [&](Bytes b) {
         const auto r = value_of<FeedHeader>(b);
         return r.magic == kFeedMagic && r.format_version == kFormatVersion && zeros(r.reserved0) && zeros(r.reserved1) &&
-               r.entries_log2 >= 1 && r.entries_log2 <= 28 && feed_bytes(r.entries_log2) <= file_bytes;
+               r.reserved32 == 0 && r.entries_log2 >= 1 && r.entries_log2 <= 28 && r.ids_log2 >= 11 && r.ids_log2 <= 30 &&
+               r.sequence_base < kSequenceEnd && feed_bytes(r.entries_log2, r.ids_log2) <= file_bytes;
       });
   cr_assert_eq(validate_feed_header(bytes_of(h), file_bytes - 1), Verdict::truncated);
+  for (const uint32_t log2 : {0U, 10U, 31U, 64U, ~0U}) {
+    h.ids_log2 = log2;
+    cr_assert_eq(validate_feed_header(bytes_of(h), ~uint64_t{0}), Verdict::bad_geometry);
+  }
 }
 
 Test(validate_status_header, whatever_is_called_good_has_its_magic_and_version) {

@@ -173,3 +173,25 @@ Test(words, feed_words_keep_sequence_kind_slot_and_the_low_half_of_the_position)
   const uint64_t place = feed_place_word(0xFFFF'FFFD, (uint64_t{5} << 32) + 7);
   cr_assert(static_cast<uint32_t>(place) == 0xFFFF'FFFD && place >> 32 == 7);
 }
+
+Test(words, a_feed_id_word_keeps_unit_and_length_over_the_wrap_of_its_units) {
+  for (const uint64_t unit : {kFeedUnitStart, kFeedUnitEnd - 1, uint64_t{0}, uint64_t{1} << 40}) {
+    for (const uint32_t bytes : {1U, kIdBytesMax}) {
+      const uint64_t word = feed_id_word(unit, bytes);
+      cr_assert(feed_id_unit(word) == unit && feed_id_bytes(word) == bytes);
+      cr_assert_eq(feed_id_word(unit + kFeedUnitEnd, bytes), word, "the writer's counter goes on above the 53 bits");
+    }
+  }
+  cr_assert(feed_id_units(1) == 1 && feed_id_units(8) == 1 && feed_id_units(9) == 2 && feed_id_units(kIdBytesMax) == 128);
+}
+
+Test(words, a_feed_id_is_whole_until_the_ring_has_come_round_to_its_first_byte) {
+  constexpr uint32_t log2 = 11;
+  constexpr uint64_t units = (uint64_t{1} << log2) / kFeedIdUnitBytes;
+  for (const uint64_t unit : {uint64_t{0}, uint64_t{77}, kFeedUnitStart, kFeedUnitEnd - 1}) {
+    cr_assert(feed_id_whole(unit, unit + 1, log2) && feed_id_whole(unit, unit + units, log2));
+    cr_assert(!feed_id_whole(unit, unit + units + 1, log2) && !feed_id_whole(unit, unit + 3 * units, log2));
+    // The one that would be first written over it begins at its own place.
+    cr_assert_eq(feed_id_offset(unit, log2), feed_id_offset(unit + units, log2));
+  }
+}

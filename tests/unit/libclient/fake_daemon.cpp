@@ -42,7 +42,7 @@ FakeDaemon::FakeDaemon()
     : geometry_(layout::Geometry::of(kDimensions, kCapacity)),
       tier_(geometry_.file_bytes(geometry_.chunks_max())),
       index_(layout::index_bytes(kHomesLog2)),
-      feed_(layout::feed_bytes(4)),
+      feed_(layout::feed_bytes(4, 11)),
       status_(sizeof(layout::StatusPage)),
       results_(layout::results_bytes(kLanes)),
       channel_(layout::channel_bytes(kLanes)) {
@@ -78,6 +78,9 @@ FakeDaemon::FakeDaemon()
   feed.magic = layout::kFeedMagic;
   feed.format_version = layout::kFormatVersion;
   feed.entries_log2 = 4;
+  feed.ids_log2 = 11;
+  feed.head = layout::kWrapStart;
+  feed.ids_end = layout::kFeedUnitStart;
   status().magic = layout::kStatusMagic;
   status().format_version = layout::kFormatVersion;
   status().slots_allocated = kCapacity;
