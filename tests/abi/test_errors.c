@@ -5,18 +5,14 @@
 #include "warmtier/warmtier.h"
 
 Test(errors, every_code_has_its_constants_name_and_a_sentence) {
-#define CODES(X)                                                                                                           \
-  X(WARM_OK)                                                                                                               \
-  X(WARM_E_INVALID)                                                                                                        \
-  X(WARM_E_NOT_FOUND)                                                                                                      \
-  X(WARM_E_EXISTS) X(WARM_E_CHANGED) X(WARM_E_BUSY) X(WARM_E_UNAVAILABLE) X(WARM_E_UNKNOWN) X(WARM_E_FULL) X(WARM_E_LIMIT) \
-      X(WARM_E_CORRUPT) X(WARM_E_UNSUPPORTED) X(WARM_E_VERSION) X(WARM_E_ACCESS) X(WARM_E_NOMEM) X(WARM_E_SYSTEM)          \
-          X(WARM_E_STALE)
-#define CODE(code) {code, #code},
+#define ROW(code) {code, #code}
   static const struct {
     int code;
     const char* name;
-  } table[] = {CODES(CODE)};
+  } table[] = {ROW(WARM_OK),        ROW(WARM_E_INVALID),     ROW(WARM_E_NOT_FOUND), ROW(WARM_E_EXISTS), ROW(WARM_E_CHANGED),
+               ROW(WARM_E_BUSY),    ROW(WARM_E_UNAVAILABLE), ROW(WARM_E_UNKNOWN),   ROW(WARM_E_FULL),   ROW(WARM_E_LIMIT),
+               ROW(WARM_E_CORRUPT), ROW(WARM_E_UNSUPPORTED), ROW(WARM_E_VERSION),   ROW(WARM_E_ACCESS), ROW(WARM_E_NOMEM),
+               ROW(WARM_E_SYSTEM),  ROW(WARM_E_STALE)};
   for (size_t i = 0; i < sizeof table / sizeof table[0]; ++i) {
     cr_assert_eq(table[i].code, -(int)i, "the table has no gaps");
     cr_assert_str_eq(warm_error_name(table[i].code), table[i].name);
