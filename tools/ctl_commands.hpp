@@ -1,26 +1,21 @@
-// What warmtierctl does once its command line is understood. Answers go to standard output, what went wrong to standard error.
+// Commands on one record or on the daemon, once their command line is understood.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 
+#include "tools/ctl_client.hpp"
+
 namespace warmtier::tools {
-
-// Exit codes, as --help documents them.
-enum class Exit : int { ok = 0, failed = 1, usage = 2, not_found = 3, condition = 4, unavailable = 5 };
-
-struct CtlOptions {
-  std::string socket;  // empty: the library's search order
-  uint32_t timeout_ms = 0;
-  bool json = false;
-};
 
 struct CtlInit {
   std::string directory;
   uint32_t dimensions = 768;
   uint64_t capacity = uint64_t{1} << 24;
 };
+
+struct CtlStatus {};
 
 struct CtlPut {
   std::string id;
@@ -49,7 +44,7 @@ struct CtlRemove {
 };
 
 Exit ctl_init(const CtlOptions& options, const CtlInit& init);
-Exit ctl_status(const CtlOptions& options);
+Exit ctl_status(const CtlOptions& options, const CtlStatus& status);
 Exit ctl_put(const CtlOptions& options, const CtlPut& put);
 Exit ctl_get(const CtlOptions& options, const CtlGet& get);
 Exit ctl_remove(const CtlOptions& options, const CtlRemove& remove);

@@ -3,7 +3,7 @@
 #include <time.h>
 
 #include <array>
-#include <cstdint>
+#include <charconv>
 #include <cstdio>
 
 namespace warmtier::tools {
@@ -39,6 +39,7 @@ size_t sequence_bytes(std::string_view bytes) {
 }
 
 constexpr std::string_view kHexDigits = "0123456789abcdef";
+constexpr std::string_view kBase64Digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 }  // namespace
 
@@ -52,16 +53,36 @@ bool valid_utf8(std::string_view bytes) {
 }
 
 std::string base64(std::string_view bytes) {
-  static constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string text;
   text.reserve((bytes.size() + 2) / 3 * 4);
   for (size_t i = 0; i < bytes.size(); i += 3) {
     const size_t n = bytes.size() - i < 3 ? bytes.size() - i : 3;
     uint32_t group = 0;
     for (size_t j = 0; j < 3; ++j) group = group << 8 | (j < n ? static_cast<uint8_t>(bytes[i + j]) : 0U);
-    for (size_t j = 0; j < 4; ++j) text += j <= n ? kDigits[group >> (18 - 6 * j) & 63U] : '=';
+    for (size_t j = 0; j < 4; ++j) text += j <= n ? kBase64Digits[group >> (18 - 6 * j) & 63U] : '=';
   }
   return text;
+}
+
+std::optional<std::string> from_base64(std::string_view text) {
+  if (text.size() % 4 != 0) return std::nullopt;
+  std::string bytes;
+  bytes.reserve(text.size() / 4 * 3);
+  while (!text.empty()) {
+    // Only the last group may be filled up.
+    const size_t filled = text.size() > 4 ? 0 : text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
+    uint32_t group = 0;
+    for (size_t i = 0; i < 4; ++i) {
+      const size_t digit = i < 4 - filled ? kBase64Digits.find(text[i]) : 0;
+      if (digit == std::string_view::npos) return std::nullopt;
+      group = group << 6 | static_cast<uint32_t>(digit);
+    }
+    // Bits that name no byte are zero: one text for the same bytes.
+    if ((group & (filled == 2 ? 0xFFFFU : filled == 1 ? 0xFFU : 0U)) != 0) return std::nullopt;
+    for (size_t i = 0; i < 3 - filled; ++i) bytes += static_cast<char>(group >> (16 - 8 * i) & 0xFFU);
+    text.remove_prefix(4);
+  }
+  return bytes;
 }
 
 std::string hex(std::string_view bytes) {
@@ -106,6 +127,21 @@ std::string one_line(std::string_view bytes) {
     text += bytes.substr(0, length);
     bytes.remove_prefix(length);
   }
+  return text;
+}
+
+void append_number(std::string& text, float value) {
+  std::array<char, 32> digits{};
+  const char* const end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+  const std::string_view shown(digits.data(), static_cast<size_t>(end - digits.data()));
+  text += shown;
+  // Read as a whole number, -0 would lose its sign.
+  if (shown.find_first_of(".e") == std::string_view::npos) text += ".0";
+}
+
+std::string with_thousands(uint64_t value) {
+  std::string text = std::to_string(value);
+  for (size_t at = text.size(); at > 3;) text.insert(at -= 3, ",");
   return text;
 }
 

@@ -1,12 +1,19 @@
 // warmtierctl: the command line of an administrator and of shell scripts, on the public C ABI (init alone makes files itself).
+//
+// One table of commands: the command line is parsed by it, --help and the shells' completion are printed from it.
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "tools/ctl_commands.hpp"
+#include "tools/ctl_completion.hpp"
 #include "tools/ctl_text.hpp"
+#include "tools/ctl_transfer.hpp"
 #include "warmtier/warmtier.h"
 
 namespace {
@@ -15,28 +22,92 @@ using namespace warmtier::tools;
 
 constexpr const char* kFooter =
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 condition not met (or init: a store is there),\n"
-    "5 unavailable, busy or no answer before the deadline.\n"
+    "5 unavailable, busy or no answer before the deadline, 6 done in part: what was left out is reported.\n"
     "Without --socket: $WARMTIER_SOCKET, /run/warmtier/sock, $XDG_RUNTIME_DIR/warmtier.sock, the first one that is there.";
 
-// An id is bytes: as an argument where it can be one, else in hexadecimal.
+// Words that --help shows and completion understands.
+constexpr const char* kFile = "FILE";
+constexpr const char* kDirectory = "DIR";
+
+struct Command {
+  CLI::App* app;
+  // Runs once the command line is understood; what CLI11 cannot know of it is thrown as a ParseError.
+  std::function<std::function<Exit()>()> understood;
+};
+
+class Table {
+ public:
+  explicit Table(CLI::App& app) : app_(app) {
+    app.add_option("--socket", options_.socket, "path of the daemon's socket")->type_name(kFile);
+    app.add_option("--timeout", options_.timeout_ms, "deadline in milliseconds (default 5000)")
+        ->type_name("MS")
+        ->check(CLI::PositiveNumber);
+    app.add_flag("--json", options_.json, "answer in JSON");
+    app.add_flag("--quiet", options_.quiet, "no bar and no summary");
+    add_init();
+    add_status();
+    add_put();
+    add_get();
+    add_remove();
+    add_import();
+    add_completion();
+  }
+  // The parsed command, ready to run.
+  std::function<Exit()> chosen() const {
+    for (const Command& command : commands_) {
+      if (command.app->parsed()) return command.understood();
+    }
+    return nullptr;
+  }
+
+ private:
+  void add_init();
+  void add_status();
+  void add_put();
+  void add_get();
+  void add_remove();
+  void add_import();
+  void add_completion();
+
+  // The state of a command lives as long as the table.
+  template <typename State>
+  CLI::App* add(const char* name, const char* help, std::shared_ptr<State> state, Exit (*run)(const CtlOptions&, const State&),
+                std::function<void(State&)> check = nullptr) {
+    CLI::App* const app = app_.add_subcommand(name, help);
+    commands_.push_back({app, [this, state, run, check]() -> std::function<Exit()> {
+                           if (check) check(*state);
+                           return [this, state, run] { return run(options_, *state); };
+                         }});
+    return app;
+  }
+  [[nodiscard]] CompletionTable words() const;
+
+  CLI::App& app_;
+  CtlOptions options_;
+  std::vector<Command> commands_;
+};
+
+// An id is bytes: as an argument where it can be one, else in hexadecimal or base64.
 struct IdArgument {
   std::string text;
   std::string in_hex;
+  std::string in_base64;
   CLI::Option* option = nullptr;
 
   void add_to(CLI::App& command) {
     option = command.add_option("ID", text, "id of the record");
-    command.add_option("--id-hex", in_hex, "id of the record in hexadecimal, instead of ID");
+    command.add_option("--id-hex", in_hex, "id of the record in hexadecimal, instead of ID")->type_name("HEX");
+    command.add_option("--id-base64", in_base64, "id of the record in base64, instead of ID")->type_name("BASE64");
   }
   [[nodiscard]] std::string bytes() const {
-    if (option->count() > 0 && !in_hex.empty()) throw CLI::ValidationError("ID", "give ID or --id-hex, not both");
-    if (in_hex.empty()) {
-      if (option->count() == 0) throw CLI::RequiredError("ID or --id-hex");
-      return text;
-    }
-    const std::optional<std::string> id = from_hex(in_hex);
-    if (!id) throw CLI::ValidationError("--id-hex", "an even number of hexadecimal digits is wanted");
-    return *id;
+    const size_t given = option->count() + (in_hex.empty() ? 0 : 1) + (in_base64.empty() ? 0 : 1);
+    if (given > 1) throw CLI::ValidationError("ID", "give one of ID, --id-hex and --id-base64");
+    if (given == 0) throw CLI::RequiredError("ID, --id-hex or --id-base64");
+    if (option->count() > 0) return text;
+    const std::optional<std::string> id = in_hex.empty() ? from_base64(in_base64) : from_hex(in_hex);
+    if (id) return *id;
+    if (in_hex.empty()) throw CLI::ValidationError("--id-base64", "base64 with its padding is wanted");
+    throw CLI::ValidationError("--id-hex", "an even number of hexadecimal digits is wanted");
   }
 };
 
@@ -45,98 +116,186 @@ void add_number(CLI::App& command, const char* name, std::optional<uint64_t>& va
   command.add_option_function<uint64_t>(name, [&value](const uint64_t& given) { value = given; }, help);
 }
 
+void Table::add_init() {
+  auto init = std::make_shared<CtlInit>();
+  CLI::App* const command = add<CtlInit>("init", "make a new store", init, ctl_init);
+  command->add_option("DIR", init->directory, "an empty or absent directory")->type_name(kDirectory)->required();
+  command->add_option("--dimensions", init->dimensions, "of every embedding (default 768)")
+      ->check(CLI::Range(1U, WARM_DIMENSIONS_MAX));
+  command->add_option("--capacity", init->capacity, "records at most (default 16777216)")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{0xFFFF'FFFE}));
+}
+
+void Table::add_status() {
+  // Two names: people ask for the status, programs for the statistics.
+  for (const char* name : {"status", "stats"}) {
+    add<CtlStatus>(name, "every number of the running daemon", std::make_shared<CtlStatus>(), ctl_status);
+  }
+}
+
+void Table::add_put() {
+  struct Put : CtlPut {
+    IdArgument argument;
+    std::string text;
+    bool no_content = false;
+    CLI::Option* text_option = nullptr;
+  };
+  auto put = std::make_shared<Put>();
+  const auto understood = [](CtlPut& given) {
+    auto& all = static_cast<Put&>(given);
+    all.id = all.argument.bytes();
+    if (all.text_option->count() > 0) all.content = all.text;
+    if (all.embedding_path == "-" && all.content_path == "-")
+      throw CLI::ValidationError("-", "standard input can be read once only");
+  };
+  CLI::App* const command = add<CtlPut>("put", "store a memory; prints its sequence", put, ctl_put, understood);
+  put->argument.add_to(*command);
+  command
+      ->add_option("--embedding", put->embedding_path, ".npy, raw 32-bit floats or a JSON list of numbers; - is standard input")
+      ->type_name(kFile)
+      ->required();
+  put->text_option = command->add_option("--content", put->text, "content")->type_name("TEXT");
+  CLI::Option* const from_file =
+      command->add_option("--content-file", put->content_path, "file with the content; - is standard input")->type_name(kFile);
+  CLI::Option* const none = command->add_flag("--no-content", put->no_content, "the record has no content (default)");
+  put->text_option->excludes(from_file)->excludes(none);
+  from_file->excludes(none);
+  command->add_option("--confidence", put->confidence, "default 1");
+  command->add_option("--activation", put->activation, "default 0");
+  command->add_option("--decay-rate", put->decay_rate, "default 0");
+  command->add_option("--recall-count", put->recall_count, "default 0");
+  add_number(*command, "--created", put->created_ns, "nanoseconds since 1970 (default: now; a replace keeps the old time)");
+  add_number(*command, "--last-access", put->last_access_ns, "nanoseconds since 1970 (default: now)");
+  CLI::Option* const absent = command->add_flag("--if-absent", put->if_absent, "only if no record has this id");
+  add_number(*command, "--if-sequence", put->if_sequence, "only if the record has this sequence");
+  absent->excludes(command->get_option("--if-sequence"));
+}
+
+void Table::add_get() {
+  struct Get : CtlGet {
+    IdArgument argument;
+  };
+  auto get = std::make_shared<Get>();
+  const auto understood = [](CtlGet& given) {
+    given.id = static_cast<Get&>(given).argument.bytes();
+    if (given.content_path == "-" && given.embedding_path == "-")
+      throw CLI::ValidationError("-", "standard output takes one of them");
+  };
+  CLI::App* const command = add<CtlGet>("get", "show a memory", get, ctl_get, understood);
+  get->argument.add_to(*command);
+  command->add_option("--content-out", get->content_path, "write the content there; - is standard output, and nothing else then")
+      ->type_name(kFile);
+  command->add_option("--embedding-out", get->embedding_path, "write the embedding there as raw 32-bit floats; - as above")
+      ->type_name(kFile);
+}
+
+void Table::add_remove() {
+  struct Remove : CtlRemove {
+    IdArgument argument;
+  };
+  auto remove = std::make_shared<Remove>();
+  const auto understood = [](CtlRemove& given) { given.id = static_cast<Remove&>(given).argument.bytes(); };
+  CLI::App* const command = add<CtlRemove>("rm", "remove a memory; prints the sequence of that", remove, ctl_remove, understood);
+  remove->argument.add_to(*command);
+  add_number(*command, "--if-sequence", remove->if_sequence, "only if the record has this sequence");
+}
+
+void Table::add_import() {
+  auto import = std::make_shared<CtlImport>();
+  const auto understood = [](CtlImport& given) {
+    if (given.path == "-" && given.embeddings_path == "-")
+      throw CLI::ValidationError("-", "standard input can be read once only");
+  };
+  CLI::App* const command =
+      add<CtlImport>("import", "store many memories, one JSON object a line", import, ctl_import, understood);
+  command->add_option("LINES", import->path, "file of JSON lines; - is standard input (default)")->type_name(kFile);
+  command
+      ->add_option("--embeddings", import->embeddings_path, "a .npy with a row for each line; the lines hold no embedding then")
+      ->type_name(kFile);
+  command->add_flag("--if-absent", import->if_absent, "records that are there stay");
+  command->add_flag("--strict", import->strict, "stop at the first bad line (default: report it and go on)");
+  command->add_flag("--ignore-unknown", import->ignore_unknown, "take lines with fields that a record has not");
+  command->footer(
+      "A line: {\"id\": TEXT or \"id_base64\": BASE64, \"embedding\": [NUMBER..], \"content\": TEXT or null or\n"
+      "\"content_base64\": BASE64, and if wanted \"created_ns\", \"last_access_ns\", \"confidence\", \"activation\",\n"
+      "\"decay_rate\", \"recall_count\"}. Without content the record has none, which is not empty content.");
+}
+
+void Table::add_completion() {
+  struct Completion {
+    std::string shell;
+  };
+  auto completion = std::make_shared<Completion>();
+  CLI::App* const command = app_.add_subcommand("completion", "print the completion for a shell");
+  command->add_option("SHELL", completion->shell, "which shell")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}))
+      ->type_name("");
+  commands_.push_back({command, [this, completion]() -> std::function<Exit()> {
+                         return [this, completion] {
+                           const CompletionTable table = words();
+                           return say(completion->shell == "bash"  ? bash_completion(table)
+                                      : completion->shell == "zsh" ? zsh_completion(table)
+                                                                   : fish_completion(table));
+                         };
+                       }});
+}
+
+OptionWords words_of(const CLI::Option& option) {
+  OptionWords words;
+  if (!option.get_lnames().empty()) words.name = "--" + option.get_lnames().front();
+  words.help = option.get_description();
+  const std::string& type = option.get_type_name();
+  if (option.get_items_expected_max() == 0) {
+    words.takes = Takes::nothing;
+  } else if (type == kFile) {
+    words.takes = Takes::file;
+  } else if (type == kDirectory) {
+    words.takes = Takes::directory;
+  } else if (const size_t choices = type.find('{'); choices != std::string::npos) {
+    // What CLI::IsMember says of itself.
+    words.takes = Takes::one_of;
+    for (size_t from = choices + 1; from < type.size();) {
+      const size_t end = type.find_first_of(",}", from);
+      words.choices.push_back(type.substr(from, end - from));
+      from = end + 1;
+    }
+  } else {
+    words.takes = Takes::anything;
+  }
+  return words;
+}
+
+CompletionTable Table::words() const {
+  CompletionTable table;
+  for (const CLI::Option* option : std::as_const(app_).get_options()) table.options.push_back(words_of(*option));
+  for (const Command& command : commands_) {
+    CommandWords& words = table.commands.emplace_back();
+    words.name = command.app->get_name();
+    words.help = command.app->get_description();
+    for (const CLI::Option* option : std::as_const(*command.app).get_options()) {
+      if (option->get_lnames().empty() || option->get_lnames().front() != "help") words.options.push_back(words_of(*option));
+    }
+  }
+  return table;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Administers and asks a warmtier daemon.", "warmtierctl");
   app.footer(kFooter);
   app.set_version_flag("--version", std::string("warmtierctl ") + warm_version());
   app.require_subcommand(1);
   app.fallthrough();
-
-  CtlOptions options;
-  app.add_option("--socket", options.socket, "path of the daemon's socket")->type_name("PATH");
-  app.add_option("--timeout", options.timeout_ms, "deadline in milliseconds (default 5000)")
-      ->type_name("MS")
-      ->check(CLI::PositiveNumber);
-  app.add_flag("--json", options.json, "answer in JSON");
-
-  CtlInit init;
-  CLI::App* const init_command = app.add_subcommand("init", "make a new store");
-  init_command->add_option("DIR", init.directory, "an empty or absent directory")->required();
-  init_command->add_option("--dimensions", init.dimensions, "of every embedding (default 768)")
-      ->check(CLI::Range(1U, WARM_DIMENSIONS_MAX));
-  init_command->add_option("--capacity", init.capacity, "records at most (default 16777216)")
-      ->check(CLI::Range(uint64_t{1}, uint64_t{0xFFFF'FFFE}));
-
-  CLI::App* const status_command = app.add_subcommand("status", "numbers of the running daemon");
-
-  CtlPut put;
-  IdArgument put_id;
-  std::string content;
-  bool no_content = false;
-  CLI::App* const put_command = app.add_subcommand("put", "store a memory; prints its sequence");
-  put_id.add_to(*put_command);
-  put_command->add_option("--embedding", put.embedding_path, "raw 32-bit floats or a JSON list of numbers; - is standard input")
-      ->type_name("FILE")
-      ->required();
-  CLI::Option* const content_option = put_command->add_option("--content", content, "content")->type_name("TEXT");
-  CLI::Option* const content_file_option =
-      put_command->add_option("--content-file", put.content_path, "file with the content; - is standard input")
-          ->type_name("FILE");
-  CLI::Option* const no_content_option = put_command->add_flag("--no-content", no_content, "the record has no content (default)");
-  content_option->excludes(content_file_option)->excludes(no_content_option);
-  content_file_option->excludes(no_content_option);
-  put_command->add_option("--confidence", put.confidence, "default 1");
-  put_command->add_option("--activation", put.activation, "default 0");
-  put_command->add_option("--decay-rate", put.decay_rate, "default 0");
-  put_command->add_option("--recall-count", put.recall_count, "default 0");
-  add_number(*put_command, "--created", put.created_ns, "nanoseconds since 1970 (default: now; a replace keeps the old time)");
-  add_number(*put_command, "--last-access", put.last_access_ns, "nanoseconds since 1970 (default: now)");
-  CLI::Option* const absent_option = put_command->add_flag("--if-absent", put.if_absent, "only if no record has this id");
-  add_number(*put_command, "--if-sequence", put.if_sequence, "only if the record has this sequence");
-  absent_option->excludes(put_command->get_option("--if-sequence"));
-
-  CtlGet get;
-  IdArgument get_id;
-  CLI::App* const get_command = app.add_subcommand("get", "show a memory");
-  get_id.add_to(*get_command);
-  get_command
-      ->add_option("--content-out", get.content_path, "write the content there; - is standard output, and nothing else then")
-      ->type_name("FILE");
-  get_command->add_option("--embedding-out", get.embedding_path, "write the embedding there as raw 32-bit floats; - as above")
-      ->type_name("FILE");
-
-  CtlRemove remove;
-  IdArgument remove_id;
-  CLI::App* const remove_command = app.add_subcommand("rm", "remove a memory; prints the sequence of that");
-  remove_id.add_to(*remove_command);
-  add_number(*remove_command, "--if-sequence", remove.if_sequence, "only if the record has this sequence");
-
+  const Table table(app);
   try {
     app.parse(argc, argv);
-    if (put_command->parsed()) {
-      put.id = put_id.bytes();
-      if (content_option->count() > 0) put.content = content;
-      if (put.embedding_path == "-" && put.content_path == "-")
-        throw CLI::ValidationError("-", "standard input can be read once only");
-    }
-    if (get_command->parsed()) {
-      get.id = get_id.bytes();
-      if (get.content_path == "-" && get.embedding_path == "-")
-        throw CLI::ValidationError("-", "standard output takes one of them");
-    }
-    if (remove_command->parsed()) remove.id = remove_id.bytes();
+    return static_cast<int>(table.chosen()());
   } catch (const CLI::Success& asked) {
     return app.exit(asked);
   } catch (const CLI::ParseError& wrong) {
     app.exit(wrong);
     return static_cast<int>(Exit::usage);
   }
-
-  if (init_command->parsed()) return static_cast<int>(ctl_init(options, init));
-  if (status_command->parsed()) return static_cast<int>(ctl_status(options));
-  if (put_command->parsed()) return static_cast<int>(ctl_put(options, put));
-  if (get_command->parsed()) return static_cast<int>(ctl_get(options, get));
-  return static_cast<int>(ctl_remove(options, remove));
 }
 
 }  // namespace

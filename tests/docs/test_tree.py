@@ -34,6 +34,7 @@ INCLUDES = {
     'include': set(),
     'tools': {'include', 'base', 'layout'},
     'bindings': {'include'},
+    'examples': {'include'},
     # Looking in from outside is what these are for.
     'bench': None,
     'fuzz': None,
@@ -207,6 +208,7 @@ PLANTED = [
     ('daemon/session/bad.cpp', '#include "daemon/server.hpp"\n', 1, 'daemon/session may not include daemon'),
     ('daemon/session/worse.cpp', '#include "daemon/io/io.hpp"\n', 1, 'daemon/session may not include daemon/io'),
     ('tools/bad.cpp', '#include "libclient/reader.hpp"\n', 1, 'tools may not include libclient'),
+    ('examples/c/bad.c', '#include "base/fd.hpp"\n', 1, 'examples may not include base'),
     ('tools/worse.cpp', '#include "daemon/store/store.hpp"\n', 1, 'tools may not include daemon/store'),
     ('base/words.cpp', 'int a;\n// ' + BANNED[0] + ': more\n', 2, f'the word "{BANNED[0]}"'),
     ('base/words.hpp', '// ' + BANNED[1] + '\n', 1, f'the word "{BANNED[1]}"'),

@@ -6,50 +6,19 @@ usage: test_ctl.py WARMTIERCTL WARMTIERD
 import base64
 import json
 import os
-import select
 import shutil
-import signal
-import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import unittest
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'support'))
+from warm_daemon import PATIENCE_S, Daemon  # noqa: E402
+
 CTL, DAEMON = sys.argv[1:3]
 DIMENSIONS = 8
-PATIENCE_S = 60
-
-
-class Daemon:
-    """A daemon on a store that warmtierctl made."""
-
-    def __init__(self, directory, store):
-        self.socket = os.path.join(directory, 'sock')
-        notify_path = os.path.join(directory, 'notify')
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.bind(notify_path)
-            self.log = open(os.path.join(directory, 'log'), 'w+')
-            self.process = subprocess.Popen([DAEMON, '--store', store, '--socket', self.socket], stdout=self.log, stderr=self.log,
-                                            env=dict(os.environ, NOTIFY_SOCKET=notify_path))
-            pidfd = os.pidfd_open(self.process.pid)
-            try:
-                while True:
-                    ready, _, _ = select.select([notify, pidfd], [], [], PATIENCE_S)
-                    if notify in ready:
-                        if b'READY=1' in notify.recv(4096):
-                            return
-                        continue
-                    self.log.seek(0)
-                    raise RuntimeError('the daemon did not become ready: ' + self.log.read())
-            finally:
-                os.close(pidfd)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(PATIENCE_S)
-        self.log.close()
-        return code
+COMMANDS = ('init', 'status', 'stats', 'put', 'get', 'rm', 'import', 'completion')
 
 
 def run(*arguments, stdin=b'', environment=None):
@@ -65,9 +34,9 @@ class WithoutDaemon(unittest.TestCase):
     def test_help_names_commands_and_exit_codes(self):
         answer = run('--help')
         self.assertEqual(answer.returncode, 0)
-        for word in (b'init', b'status', b'put', b'get', b'rm', b'Exit codes', b'3 not found', b'WARMTIER_SOCKET'):
-            self.assertIn(word, answer.stdout)
-        for command in ('init', 'status', 'put', 'get', 'rm'):
+        for word in (*COMMANDS, 'Exit codes', '3 not found', '6 done in part', 'WARMTIER_SOCKET'):
+            self.assertIn(word.encode(), answer.stdout)
+        for command in COMMANDS:
             self.assertEqual(run(command, '--help').returncode, 0, command)
         self.assertIn(b'0.1.0', run('--version').stdout)
 
@@ -75,7 +44,9 @@ class WithoutDaemon(unittest.TestCase):
         for arguments in ([], ['nonsense'], ['put'], ['put', 'x'], ['get'], ['rm'], ['init'], ['status', '--nonsense'],
                           ['init', self.directory + '/s', '--dimensions', '0'], ['init', self.directory + '/s', '--dimensions', '4097'],
                           ['init', self.directory + '/s', '--capacity', '4294967295'], ['get', 'x', '--id-hex', '00'],
-                          ['get', '--id-hex', '0'], ['get', '--id-hex', 'zz'],
+                          ['get', '--id-hex', '0'], ['get', '--id-hex', 'zz'], ['get', 'x', '--id-base64', 'AA=='],
+                          ['get', '--id-hex', '00', '--id-base64', 'AA=='], ['get', '--id-base64', 'AA='],
+                          ['import', '--embeddings', '-'], ['completion'], ['completion', 'tcsh'],
                           ['put', 'x', '--embedding', '-', '--content-file', '-'], ['put', 'x', '--embedding', '-', '--content', 'a', '--no-content'],
                           ['put', 'x', '--embedding', '-', '--if-absent', '--if-sequence', '1'],
                           ['get', 'x', '--content-out', '-', '--embedding-out', '-']):
@@ -116,8 +87,8 @@ class WithDaemon(unittest.TestCase):
         store = os.path.join(cls.directory, 'store')
         made = run('init', store, '--dimensions', str(DIMENSIONS), '--capacity', '4096')
         assert made.returncode == 0, made
-        cls.daemon = Daemon(cls.directory, store)
-        cls.addClassCleanup(lambda: cls.daemon.process.poll() is None and cls.daemon.stop())
+        cls.daemon = Daemon(DAEMON, store=store)
+        cls.addClassCleanup(cls.daemon.close)
 
     def ctl(self, *arguments, stdin=b'', code=0):
         answer = run('--socket', self.daemon.socket, *arguments, stdin=stdin)
@@ -163,8 +134,9 @@ class WithDaemon(unittest.TestCase):
             file.write(content)
         self.put('--id-hex', '00ff80', '--content-file', path)
         answer = self.get('--id-hex', '00ff80')
-        self.assertEqual(answer['id_hex'], '00ff80')
+        self.assertEqual(base64.b64decode(answer['id_base64']), bytes.fromhex('00ff80'))
         self.assertNotIn('id', answer)
+        self.assertEqual(self.get('--id-base64', answer['id_base64']), answer)
         self.assertEqual(base64.b64decode(answer['content_base64']), content)
         self.assertEqual(self.ctl('get', '--id-hex', '00FF80', '--content-out', '-'), content)
         out = os.path.join(self.directory, 'out')
@@ -222,12 +194,63 @@ class WithDaemon(unittest.TestCase):
         header = os.path.join(os.path.dirname(__file__), '..', '..', 'include', 'warmtier', 'warmtier.h')
         with open(header) as file:
             struct_text = file.read().split('typedef struct warm_stats {')[1].split('}')[0]
+        self.assertEqual(json.loads(self.ctl('stats', '--json'))['puts'], status['puts'])
         shown = self.ctl('status').decode().replace(' ', '_')
         for line in struct_text.splitlines():
             name = line.strip().split(';')[0].split(' ')[-1]
             if ';' in line and name != 'struct_bytes':
                 self.assertIn(name, status)
                 self.assertIn(name, shown)
+
+
+class Completion(unittest.TestCase):
+    def bash(self, *words):
+        """What bash offers behind these words."""
+        script = run('completion', 'bash').stdout.decode() + '''
+          COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+          compopt() { :; }  # readline is not there
+          _warmtierctl
+          printf '%s\\n' "${COMPREPLY[@]}"'''
+        answer = subprocess.run(['bash', '-euc', script, 'bash', 'warmtierctl', *words], capture_output=True, timeout=PATIENCE_S, text=True)
+        self.assertEqual((answer.returncode, answer.stderr), (0, ''), words)
+        return set(answer.stdout.split())
+
+    def test_bash_offers_commands_options_and_values(self):
+        self.assertEqual(self.bash('im'), {'import'})
+        self.assertTrue(set(COMMANDS) <= self.bash(''))
+        self.assertEqual(self.bash('--socket', '/x', 'st'), {'status', 'stats'})
+        self.assertEqual(self.bash('import', '--emb'), {'--embeddings'})
+        self.assertEqual(self.bash('--json', 'get', '--content'), {'--content-out'})
+        self.assertEqual(self.bash('get', '--time'), {'--timeout'})
+        self.assertEqual(self.bash('completion', ''), {'bash', 'zsh', 'fish'})
+        self.assertEqual(self.bash('completion', 'z'), {'zsh'})
+        self.assertEqual(self.bash('put', '--confidence', ''), set())
+        with tempfile.TemporaryDirectory() as directory:
+            for name in ('one.npy', 'two.npy'):
+                open(os.path.join(directory, name), 'w').close()
+            self.assertEqual(self.bash('import', '--embeddings', directory + '/o'), {directory + '/one.npy'})
+            self.assertEqual(self.bash('import', directory + '/t'), {directory + '/two.npy'})
+            os.mkdir(os.path.join(directory, 'folder'))
+            self.assertEqual(self.bash('init', directory + '/'), {directory + '/folder'})
+
+    def test_zsh_and_fish_take_theirs(self):
+        with tempfile.TemporaryDirectory() as directory:
+            for shell in ('zsh', 'fish'):
+                if shutil.which(shell) is None:
+                    continue
+                path = os.path.join(directory, shell)
+                with open(path, 'wb') as file:
+                    file.write(run('completion', shell).stdout)
+                answer = subprocess.run([shell, '-n', path], capture_output=True, timeout=PATIENCE_S)
+                self.assertEqual((answer.returncode, answer.stderr), (0, b''), shell)
+            if shutil.which('fish'):
+                def offers(line):
+                    answer = subprocess.run(['fish', '-c', f'source {path}; complete -C "{line}"'], capture_output=True, timeout=PATIENCE_S,
+                                            text=True, env=dict(os.environ, HOME=directory, XDG_CONFIG_HOME=directory))
+                    return {words.split('\t')[0] for words in answer.stdout.splitlines()}
+                self.assertEqual(offers('warmtierctl im'), {'import'})
+                self.assertEqual(offers('warmtierctl import --embe'), {'--embeddings'})
+                self.assertEqual(offers('warmtierctl completion b'), {'bash'})
 
 
 def path_with(directory, content):

@@ -1,0 +1,163 @@
+"""warmtier from Python: ctypes on the C library, NumPy arrays in place.
+
+An array over a view reads the daemon's own memory: nothing is copied, it cannot be written, and it keeps its view (and the client)
+alive. The file stands for itself; take it along. $WARMTIER_LIBRARY names the library where the loader does not find it.
+"""
+import ctypes as c
+import os
+
+OK, NOT_FOUND = 0, -2
+IF_ANY, IF_ABSENT, IF_SEQUENCE = 0, 1, 2
+GIVEN_CONTENT, GIVEN_CREATED, GIVEN_LAST_ACCESS = 1, 2, 4
+
+_library = c.CDLL(os.environ.get('WARMTIER_LIBRARY', 'libwarmtier.so.0'), use_errno=False)
+for _name in ('warm_error_name', 'warm_strerror', 'warm_last_error', 'warm_version'):
+    getattr(_library, _name).restype = c.c_char_p
+
+
+class Error(Exception):
+    """What a call answered; `code` is one of WARM_E_*."""
+
+    def __init__(self, code):
+        super().__init__(f'{_library.warm_last_error().decode()} ({_library.warm_error_name(code).decode()})')
+        self.code = code
+
+
+class NotFound(Error, KeyError):
+    """No record has this id."""
+
+
+def _must(code):
+    if code != OK:
+        raise NotFound(code) if code == NOT_FOUND else Error(code)
+
+
+class _Sized(c.Structure):
+    """Structs of the header start with their size."""
+
+    def __init__(self, **fields):
+        super().__init__(struct_bytes=c.sizeof(self), **fields)
+
+
+class _Options(_Sized):
+    _fields_ = [('struct_bytes', c.c_uint32), ('timeout_ms', c.c_uint32), ('socket', c.c_char_p), ('reserved', c.c_uint64 * 6)]
+
+
+class _Info(_Sized):
+    _fields_ = [('struct_bytes', c.c_uint32), ('dimensions', c.c_uint32), ('row_bytes', c.c_uint32), ('views_max', c.c_uint32),
+                ('capacity', c.c_uint64), ('content_bytes_max', c.c_uint64), ('store_id', c.c_uint8 * 16), ('session', c.c_uint64),
+                ('daemon_pid', c.c_uint32), ('reserved', c.c_uint32)]
+
+
+class _Memory(_Sized):
+    _fields_ = [('struct_bytes', c.c_uint32), ('given', c.c_uint32), ('id', c.c_char_p), ('id_bytes', c.c_size_t),
+                ('embedding', c.c_void_p), ('dimensions', c.c_uint32), ('condition', c.c_uint32), ('if_sequence', c.c_uint64),
+                ('content', c.c_char_p), ('content_bytes', c.c_size_t), ('created_ns', c.c_uint64), ('last_access_ns', c.c_uint64),
+                ('confidence', c.c_float), ('activation', c.c_float), ('decay_rate', c.c_float), ('recall_count', c.c_uint32),
+                ('flags', c.c_uint32), ('reserved32', c.c_uint32), ('reserved', c.c_uint64 * 4)]
+
+
+class _View(_Sized):
+    _fields_ = [('struct_bytes', c.c_uint32), ('content_state', c.c_uint32), ('id', c.c_void_p), ('embedding', c.c_void_p),
+                ('content', c.c_void_p), ('content_bytes', c.c_uint64), ('id_bytes', c.c_uint32), ('dimensions', c.c_uint32),
+                ('sequence', c.c_uint64), ('created_ns', c.c_uint64), ('last_access_ns', c.c_uint64), ('confidence', c.c_float),
+                ('activation', c.c_float), ('decay_rate', c.c_float), ('recall_count', c.c_uint32), ('internal', c.c_uint64 * 6)]
+
+
+class _InPlace:
+    """What NumPy asks for an array over memory that somebody else owns; the array keeps this object, and this object the owner."""
+
+    def __init__(self, owner, address, shape, kind, strides=None):
+        self.owner = owner
+        self.__array_interface__ = {'version': 3, 'data': (address, True), 'shape': shape, 'typestr': kind, 'strides': strides}
+
+
+def _array(owner, address, shape, kind, strides=None):
+    import numpy  # views without arrays need none
+    return numpy.asarray(_InPlace(owner, address, shape, kind, strides))
+
+
+def _address_of_floats(embedding):
+    """(address, number, what keeps it alive) of an array, a list, anything NumPy takes."""
+    import numpy
+    row = numpy.ascontiguousarray(embedding, dtype='<f4')
+    return row.ctypes.data, row.size, row
+
+
+class View:
+    """One record in place. It stays what it is while it, or an array of it, is there."""
+
+    def __init__(self, client, raw):
+        self._client = client
+        self._raw = raw
+
+    def __del__(self):
+        if self._client is not None and self._client._handle:
+            _library.warm_release(self._client._handle, c.byref(self._raw))
+
+    @property
+    def id(self):
+        return c.string_at(self._raw.id, self._raw.id_bytes)
+
+    @property
+    def embedding(self):
+        """The row, in place."""
+        return _array(self, self._raw.embedding, (self._raw.dimensions,), '<f4')
+
+    @property
+    def content(self):
+        """The bytes in place, as a memoryview that cannot be written; None when the record has no content."""
+        if self._raw.content_state == 0:
+            return None
+        return memoryview(_array(self, self._raw.content, (self._raw.content_bytes,), '|u1'))
+
+    def __getattr__(self, name):
+        if name in ('sequence', 'created_ns', 'last_access_ns', 'confidence', 'activation', 'decay_rate', 'recall_count'):
+            return getattr(self._raw, name)
+        raise AttributeError(name)
+
+
+class Client:
+    """One attached process; all of its threads may use it."""
+
+    def __init__(self, socket=None, timeout_ms=0):
+        self._handle = c.c_void_p()
+        options = _Options(timeout_ms=timeout_ms, socket=os.fsencode(socket) if socket else None)
+        _must(_library.warm_open(c.byref(options), c.byref(self._handle)))
+
+    def close(self):
+        """Raises while views are held: an array that is still somewhere holds one."""
+        _must(_library.warm_close(self._handle))
+        self._handle = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def dimensions(self):
+        info = _Info()
+        _must(_library.warm_info_get(self._handle, c.byref(info)))
+        return info.dimensions
+
+    def put(self, id, embedding, content=None, **fields):
+        """Stores a memory; its sequence. Fields: condition, if_sequence, created_ns, last_access_ns, confidence, .."""
+        address, number, kept = _address_of_floats(embedding)
+        given = (GIVEN_CONTENT if content is not None else 0) | (GIVEN_CREATED if 'created_ns' in fields else 0)
+        given |= GIVEN_LAST_ACCESS if 'last_access_ns' in fields else 0
+        memory = _Memory(given=given, id=id, id_bytes=len(id), embedding=address, dimensions=number, content=content,
+                         content_bytes=len(content or b''), **{'confidence': 1.0, **fields})
+        sequence = c.c_uint64()
+        _must(_library.warm_put(self._handle, c.byref(memory), c.byref(sequence)))
+        del kept
+        return sequence.value
+
+    def get(self, id):
+        raw = _View()
+        _must(_library.warm_get(self._handle, id, c.c_size_t(len(id)), c.byref(raw)))
+        return View(self, raw)
+
+    def remove(self, id):
+        _must(_library.warm_remove(self._handle, id, c.c_size_t(len(id)), IF_ANY, c.c_uint64(0), 0, None))

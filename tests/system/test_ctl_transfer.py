@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""warmtierctl import and export: what goes out comes in again, and a line that cannot is named.
+
+usage: test_ctl_transfer.py WARMTIERCTL WARMTIERD
+"""
+import base64
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'support'))
+from warm_daemon import PATIENCE_S, Daemon  # noqa: E402
+
+CTL, DAEMON = sys.argv[1:3]
+DIMENSIONS = 4
+
+
+def npy(rows, dimensions=DIMENSIONS, version=1, dictionary=None):
+    """An array of 32-bit floats as NumPy writes it."""
+    text = dictionary or "{'descr': '<f4', 'fortran_order': False, 'shape': (%d, %d), }" % (len(rows), dimensions)
+    prefix = 10 if version == 1 else 12
+    text = text.ljust(-(prefix + len(text) + 1) % 64 + len(text)) + '\n'
+    return (b'\x93NUMPY' + bytes([version, 0]) + struct.pack('<H' if version == 1 else '<I', len(text)) + text.encode() +
+            b''.join(struct.pack(f'<{dimensions}f', *row) for row in rows))
+
+
+def line(identity, **fields):
+    return json.dumps({'id': identity, 'embedding': [1, 2, 3, 4], **fields}) + '\n'
+
+
+class Transfer(unittest.TestCase):
+    def setUp(self):
+        self.daemon = Daemon(DAEMON, dimensions=DIMENSIONS, capacity=8192)
+        self.addCleanup(self.daemon.close)
+        directory = tempfile.TemporaryDirectory(prefix='warmtier-transfer.')
+        self.addCleanup(directory.cleanup)
+        self.directory = directory.name
+
+    def path(self, name, content=None):
+        path = os.path.join(self.directory, name)
+        if content is not None:
+            with open(path, 'wb') as file:
+                file.write(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def bytes_of(self, name):
+        with open(self.path(name), 'rb') as file:
+            return file.read()
+
+    def ctl(self, *arguments, stdin=b'', code=0, socket=None):
+        answer = subprocess.run([CTL, '--socket', socket or self.daemon.socket, *arguments], capture_output=True, timeout=PATIENCE_S,
+                                input=stdin if isinstance(stdin, bytes) else stdin.encode())
+        self.assertEqual(answer.returncode, code, (arguments, answer))
+        return answer
+
+    def get(self, identity):
+        return json.loads(self.ctl('get', identity, '--json').stdout)
+
+    def imported(self, *arguments, **more):
+        answer = self.ctl('import', '--json', *arguments, **more)
+        return json.loads(answer.stdout), answer.stderr.decode()
+
+    def test_lines_are_imported_with_everything_they_say(self):
+        lines = (line('plain', content='text', confidence=0.25, activation=-1.5, decay_rate=0.125, recall_count=3, created_ns=5,
+                      last_access_ns=6) +
+                 line('empty', content='') + line('absent', content=None) + line('not said') + '\n  \n' +
+                 json.dumps({'id_base64': 'AP8=', 'embedding': [0, 0, 0, 0], 'content_base64': 'gIE='}))
+        summary, said = self.imported(stdin=lines)
+        self.assertEqual((summary['imported'], summary['kept'], summary['refused'], said), (5, 0, 0, ''))
+        plain = self.get('plain')
+        plain.pop('sequence')
+        self.assertEqual(plain, {'id': 'plain', 'created_ns': 5, 'last_access_ns': 6, 'confidence': 0.25, 'activation': -1.5,
+                                 'decay_rate': 0.125, 'recall_count': 3, 'embedding': [1, 2, 3, 4], 'content': 'text'})
+        self.assertEqual(self.get('empty')['content'], '')
+        self.assertIsNone(self.get('absent')['content'])
+        self.assertIsNone(self.get('not said')['content'])
+        self.assertEqual(self.ctl('get', '--id-hex', '00ff', '--content-out', '-').stdout, b'\x80\x81')
+
+    def test_a_bad_line_is_named_and_the_others_go_on(self):
+        bad = ['nonsense', '[]', '{"id":"no embedding"}', line('few')[:-2].replace('[1, 2, 3, 4]', '[1, 2]') + '}',
+               '{"id":"n","embedding":[NaN,0,0,0]}', '{"id":"i","embedding":[1e39,0,0,0]}', '{"id":"","embedding":[0,0,0,0]}',
+               json.dumps({'id': 'x' * 1025, 'embedding': [0] * 4}), '{"id":"t","embedding":[0,0,0,0],"tags":1}']
+        reasons = ['JSON', 'object', 'no embedding', '2 numbers', 'NaN and infinity', '1e39', '0 bytes', '1025 bytes', '"tags"']
+        lines = ''.join(f'{line(f"good {i}")}{text}\n' for i, text in enumerate(bad)) + line('last')
+        path = self.path('lines', lines)
+        summary, said = self.imported(path, code=6)
+        self.assertEqual((summary['imported'], summary['refused']), (len(bad) + 1, len(bad)))
+        for i, (reason, shown) in enumerate(zip(reasons, said.splitlines())):
+            self.assertTrue(shown.startswith(f'warmtierctl: {path}:{2 * i + 2}: '), shown)
+            self.assertIn(reason, shown)
+        self.assertEqual(len(said.splitlines()), len(bad))
+        self.assertEqual(self.get('last')['embedding'], [1, 2, 3, 4])
+        self.assertIn(b'9 lines refused', self.ctl('import', path, code=6).stdout)
+
+    def test_strict_stops_at_the_first_bad_line(self):
+        summary, said = self.imported('--strict', code=1, stdin=line('before') + 'nonsense\n' + line('after'))
+        self.assertEqual((summary['imported'], summary['refused']), (1, 1))
+        self.assertIn('standard input:2: ', said)
+        self.get('before')
+        self.ctl('get', 'after', code=3)
+
+    def test_records_that_are_there_may_stay(self):
+        self.imported(stdin=line('one', content='old'))
+        summary, _ = self.imported('--if-absent', stdin=line('one', content='new') + line('two'))
+        self.assertEqual((summary['imported'], summary['kept']), (1, 1))
+        self.assertEqual(self.get('one')['content'], 'old')
+        self.imported(stdin=line('one', content='new'))
+        self.assertEqual(self.get('one')['content'], 'new')
+
+    def test_unknown_fields_are_passed_over_when_asked(self):
+        self.assertEqual(self.imported('--ignore-unknown', stdin=line('x', tags={'a': [1]}))[0]['imported'], 1)
+
+    def test_embeddings_come_from_a_npy_of_each_version(self):
+        rows = [[i + 0.1, -0.0, 1e-45, 3.4e38] for i in range(3)]
+        lines = ''.join(json.dumps({'id': str(i)}) + '\n' for i in range(3))
+        for version in (1, 2, 3):
+            summary, _ = self.imported('--embeddings', self.path('rows.npy', npy(rows, version=version)), stdin=lines)
+            self.assertEqual(summary['imported'], 3)
+            for i, row in enumerate(rows):
+                self.assertEqual(self.ctl('get', str(i), '--embedding-out', '-').stdout, struct.pack('<4f', *row))
+
+    def test_a_row_belongs_to_its_line_also_behind_a_bad_one(self):
+        path = self.path('rows.npy', npy([[i] * 4 for i in range(4)]))
+        summary, _ = self.imported('--embeddings', path, code=6, stdin='{"id":"a"}\nnonsense\n\n' + line('both') + '{"id":"d"}\n')
+        self.assertEqual((summary['imported'], summary['refused']), (2, 2))
+        self.assertEqual(self.get('d')['embedding'], [3] * 4)
+
+    def test_rows_and_lines_are_as_many(self):
+        path = self.path('rows.npy', npy([[0] * 4, [1] * 4]))
+        _, said = self.imported('--embeddings', path, code=1, stdin='{"id":"a"}\n')
+        self.assertIn('has 2 rows', said)
+        _, said = self.imported('--embeddings', path, code=6, stdin='{"id":"a"}\n{"id":"b"}\n{"id":"c"}\n')
+        self.assertIn('standard input:3: ', said)
+        self.assertIn('there are 2', said)
+
+    def test_an_array_that_cannot_be_rows_is_refused_with_the_reason(self):
+        for content, reason in ((b'PK\x03\x04 something else', 'no .npy'), (npy([], version=4), 'version 4.0'),
+                                (npy([[0] * 5], dimensions=5), '5 numbers'), (npy([[0] * 4])[:-1], 'row 0'),
+                                (npy([], dictionary="{'descr': '<f8', 'fortran_order': False, 'shape': (0, 4), }"), 'astype'),
+                                (npy([], dictionary="{'descr': '<f4', 'fortran_order': True, 'shape': (0, 4), }"), 'C order'),
+                                (npy([], dictionary="{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }"), 'reshape')):
+            answer = self.ctl('import', '--embeddings', self.path('wrong.npy', content), stdin='{"id":"a"}\n', code=1)
+            self.assertIn(reason, answer.stderr.decode())
+        answer = self.ctl('import', '--embeddings', self.path('nan.npy', npy([[0, 0, float('nan'), 0]])), stdin='{"id":"a"}\n', code=6)
+        self.assertIn('standard input:1: number 2 of its embedding is nan', answer.stderr.decode())
+        self.ctl('get', 'a', code=3)
+
+    def test_a_full_store_stops_it_and_says_where(self):
+        with Daemon(DAEMON, dimensions=DIMENSIONS, capacity=1024) as small:
+            lines = ''.join(line(str(i)) for i in range(2000))
+            answer = self.ctl('import', '--json', stdin=lines, code=1, socket=small.socket)
+            self.assertEqual(json.loads(answer.stdout)['imported'], 1024)
+            self.assertIn(b'WARM_E_FULL', answer.stderr)
+            self.assertIn(b'stopped at standard input:1025', answer.stderr)
+
+    def test_no_bar_in_a_pipe_and_nothing_when_quiet(self):
+        answer = self.ctl('import', '--quiet', stdin=line('a'))
+        self.assertEqual((answer.stdout, answer.stderr), (b'', b''))
+        self.assertEqual(self.ctl('import', stdin=line('a')).stderr, b'')
+
+
+if __name__ == '__main__':
+    unittest.main(argv=sys.argv[:1])
