@@ -23,6 +23,7 @@ constexpr Bench kBenches[] = {
     {"memory", bench_memory, "bytes in memory beyond payload, per record"},
     {"ready", bench_ready, "time until a daemon on 1,000,000 records is ready"},
     {"restart", bench_restart, "how long clients wait for a killed daemon's successor"},
+    {"import", bench_import, "warmtierctl import of 100,000 records from a .npy"},
 };
 
 void help(FILE* to) {

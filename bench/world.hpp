@@ -131,5 +131,6 @@ void bench_idle(const Settings& settings, Reporter& reporter);
 void bench_memory(const Settings& settings, Reporter& reporter);
 void bench_ready(const Settings& settings, Reporter& reporter);
 void bench_restart(const Settings& settings, Reporter& reporter);
+void bench_import(const Settings& settings, Reporter& reporter);
 
 }  // namespace warmtier::bench
