@@ -1,5 +1,5 @@
-// Messages on the control socket (SOCK_SEQPACKET). One message is one packet; every one but the doorbell starts with a
-// MessageHeader. What comes from a client is hostile input.
+// Messages on the control socket (SOCK_SEQPACKET). One message is one packet; every one but those of one byte starts with
+// a MessageHeader. What comes from a client is hostile input.
 //
 //   client                          daemon
 //   hello [channel, session] ------>              the two descriptors only to resume an earlier session
@@ -9,6 +9,7 @@
 //                          <------ index [index]  a larger table; the generation changes after it was sent
 //   put [content memfd]    ------>                content that does not fit a lane; answered in its result cell
 //   one byte               ------>                doorbell: the status page said that the daemon sleeps
+//                          <------ one byte       the session asked to be told of an answer (SessionRegion::notify)
 //   bye                    ------>                the session ends; its pins are void
 #pragma once
 
@@ -22,6 +23,7 @@ constexpr uint32_t kProtocolVersion = 1;
 constexpr uint32_t kMessageBytesMax = sizeof(RequestHeader) + 64 + kDimensionsMax * 4 + kIdBytesMax;
 constexpr uint32_t kSegmentsPerMessage = 200;  // at most 253 descriptors travel in one message
 constexpr uint8_t kDoorbellByte = 'D';
+constexpr uint8_t kNotifyByte = 'N';
 
 enum class MessageKind : uint32_t {
   hello = 1,

@@ -392,6 +392,7 @@ constexpr Field kSessionRegion[] = {
     WARM_FIELD(SessionRegion, header, "SessionHeader"),
     WARM_FIELD(SessionRegion, counters, "SessionCounters"),
     WARM_FIELD(SessionRegion, sleep, "one word per result cell: 1: a thread sleeps on it; the daemon clears it before it wakes"),
+    WARM_FIELD(SessionRegion, notify, "1: a byte on the socket with the next answer; the daemon clears it before it sends"),
     WARM_FIELD(SessionRegion, reserved0, kZero),
     WARM_FIELD(SessionRegion, touches, "TouchRing"),
     WARM_FIELD(SessionRegion, reserved1, kZero),

@@ -512,11 +512,13 @@ struct SessionRegion {
   SessionHeader header;
   SessionCounters counters;
   uint32_t sleep[kCellsPerSession];  // per result cell: 1 = a thread sleeps on it; the daemon clears it before it wakes
-  uint8_t reserved0[kPageBytes - kCellsPerSession * 4];
+  uint32_t notify;                   // 1 = a byte on the socket with the next answer; the daemon clears it before it sends
+  uint8_t reserved0[kPageBytes - kCellsPerSession * 4 - 4];
   TouchRing touches;
   uint8_t reserved1[4032];
   uint32_t pins[kViewsMax];          // slot + 1; 0 = no pin. order: exchange to pin, release to clear
 };
+static_assert(offsetof(SessionRegion, notify) == 9216, "a cache line of its own");
 static_assert(offsetof(SessionRegion, sleep) == 8192 && offsetof(SessionRegion, touches) == 12288);
 static_assert(offsetof(SessionRegion, pins) == 32768);
 static_assert(sizeof(SessionRegion) % kPageBytes == 0);

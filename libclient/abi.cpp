@@ -4,11 +4,13 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 
 #include "base/error.hpp"
 #include "layout/limits.hpp"
 #include "libclient/client.hpp"
 #include "libclient/reader.hpp"
+#include "libclient/tickets.hpp"
 #include "libclient/writer.hpp"
 #include "warmtier/warmtier.h"
 
@@ -136,9 +138,18 @@ uint64_t timeout_ns_of(const warm_options* options) noexcept {
   return uint64_t{timeout_ms == 0 ? WARM_TIMEOUT_MS_DEFAULT : timeout_ms} * base::kNsPerMs;
 }
 
-int store_sequence(const base::Result<uint64_t>& sequence, uint64_t* ret_sequence) noexcept {
-  if (!sequence) return report(sequence.error());
-  if (ret_sequence != nullptr) *ret_sequence = *sequence;
+// `ret_value` may be NULL where the call says so.
+template <typename T>
+int store(const base::Result<T>& value, T* ret_value) noexcept {
+  if (!value) return report(value.error());
+  if (ret_value != nullptr) *ret_value = *value;
+  return WARM_OK;
+}
+
+int store_if_there(const base::Result<std::optional<warm_result>>& result, warm_result* ret_result) noexcept {
+  if (!result) return report(result.error());
+  if (!result->has_value()) return say(WARM_E_BUSY, "there is no answer yet; the ticket is still open");
+  *ret_result = **result;
   return WARM_OK;
 }
 
@@ -190,7 +201,7 @@ int warm_put(warm_client* client, const warm_memory* memory, uint64_t* ret_seque
     if (auto ok = check_client(client); !ok) return report(ok);
     if (auto ok = check_struct(memory, "memory", "WARM_MEMORY_INIT"); !ok) return report(ok);
     if (auto ok = check_memory(*memory); !ok) return report(ok);
-    return store_sequence(put(client->client->state(), *memory), ret_sequence);
+    return store(put(client->client->state(), *memory), ret_sequence);
   });
 }
 
@@ -199,7 +210,61 @@ int warm_remove(warm_client* client, const void* id, size_t id_bytes, uint32_t c
   return guarded([&] {
     if (auto ok = check_client(client); !ok) return report(ok);
     if (auto ok = check_remove(id, id_bytes, condition, if_sequence, flags); !ok) return report(ok);
-    return store_sequence(remove(client->client->state(), id, id_bytes, condition, if_sequence), ret_sequence);
+    return store(remove(client->client->state(), id, id_bytes, condition, if_sequence), ret_sequence);
+  });
+}
+
+int warm_put_submit(warm_client* client, const warm_memory* memory, warm_ticket* ret_ticket) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_struct(memory, "memory", "WARM_MEMORY_INIT"); !ok) return report(ok);
+    if (auto ok = check_memory(*memory); !ok) return report(ok);
+    if (ret_ticket == nullptr) return say(WARM_E_INVALID, "ret_ticket is NULL");
+    return store(hand_in_put(client->client->state(), *memory), ret_ticket);
+  });
+}
+
+int warm_remove_submit(warm_client* client, const void* id, size_t id_bytes, uint32_t condition, uint64_t if_sequence,
+                       uint32_t flags, warm_ticket* ret_ticket) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_remove(id, id_bytes, condition, if_sequence, flags); !ok) return report(ok);
+    if (ret_ticket == nullptr) return say(WARM_E_INVALID, "ret_ticket is NULL");
+    return store(hand_in_remove(client->client->state(), id, id_bytes, condition, if_sequence), ret_ticket);
+  });
+}
+
+int warm_ticket_wait(warm_client* client, warm_ticket ticket, uint32_t timeout_ms, warm_result* ret_result) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (ret_result == nullptr) return say(WARM_E_INVALID, "ret_result is NULL");
+    Patience patience(timeout_ms == UINT32_MAX ? Patience::kForEver : timeout_ms * base::kNsPerMs);
+    return store_if_there(client->client->state().tickets().wait(ticket, patience), ret_result);
+  });
+}
+
+int warm_ticket_poll(warm_client* client, warm_ticket ticket, warm_result* ret_result) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (ret_result == nullptr) return say(WARM_E_INVALID, "ret_result is NULL");
+    return store_if_there(client->client->state().tickets().poll(ticket), ret_result);
+  });
+}
+
+int warm_completions(warm_client* client, warm_completion* ret_completions, size_t max, size_t* ret_count) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (ret_count == nullptr) return say(WARM_E_INVALID, "ret_count is NULL");
+    if (ret_completions == nullptr || max == 0) return say(WARM_E_INVALID, "there is no room for completions");
+    return store(client->client->state().tickets().completions({ret_completions, max}), ret_count);
+  });
+}
+
+int warm_completion_fd(warm_client* client, int* ret_fd) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (ret_fd == nullptr) return say(WARM_E_INVALID, "ret_fd is NULL");
+    return store(client->client->state().tickets().completion_fd(), ret_fd);
   });
 }
 

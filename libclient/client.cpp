@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -171,7 +172,13 @@ base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadlin
   next->connection = std::move(connection);
   ++connections_;
   publish(std::move(next));
-  if (std::exchange(attached_before_, true)) layout::fetch_add(links_.back()->region().counters.reattaches, 1);
+  if (std::exchange(attached_before_, true)) {
+    layout::fetch_add(links_.back()->region().counters.reattaches, 1);
+    const Attachment& now = *attachment.load(std::memory_order_relaxed);
+    // What fails here shows as an answer that does not come.
+    [[maybe_unused]] const auto sent = send_large_puts(*now.connection, *now.link);
+    tickets_.kick();
+  }
   return {};
 }
 
@@ -216,6 +223,10 @@ base::Status ClientState::drain(Connection& connection) {
       connection.gone.store(true, std::memory_order_release);
       if (!received) return base::pass(std::move(received));
       break;
+    }
+    if (*received == Received::notice) {
+      tickets_.kick();
+      continue;
     }
     if (auto handled = handle(connection, message); !handled) {
       connection.gone.store(true, std::memory_order_release);
@@ -390,26 +401,93 @@ void ClientState::drop_segment() noexcept {
 // ---- Large puts and the end
 // -----------------------------------------------------------------------------------------------------
 
-base::Result<ClientState::Sent> ClientState::send_large(const Link& link, LargePut& put, const base::Deadline& deadline) {
-  if (!mutex_.lock_before(deadline))
-    return base::fail(WARM_E_UNAVAILABLE, "another thread was still attaching to the daemon at the deadline");
-  const std::lock_guard guard(mutex_, std::adopt_lock);
-  const Attachment* now = attachment.load(std::memory_order_acquire);
-  if (now == nullptr || now->link != &link) return Sent::no_link;
-  if (put.sent_on == connections_) return Sent::yes;
-  Connection& connection = *now->connection;
-  if (connection.gone.load(std::memory_order_acquire)) return Sent::no_daemon;
-  if (put.sent_on != 0 && connection.welcome.socket_done >= put.number) {
-    put.sent_on = connections_;  // carried out before that daemon died; the answer is in the result cell
-    return Sent::yes;
+// What is not sent on this connection yet, in order.
+base::Result<ClientState::Sent> ClientState::send_large_puts(Connection& connection, const Link& link) {
+  large_unsent_.store(false, std::memory_order_relaxed);
+  std::erase_if(large_puts_, [](const auto& weak) { return weak.expired(); });
+  if (large_link_ != &link) {
+    large_link_ = &link;
+    large_number_ = 0;
   }
-  if (auto sent = send_message(connection.socket.get(), put.bytes, put.n, &put.file, 1, deadline); !sent) {
-    if (sent.error().os_error == 0) return base::pass(std::move(sent));
+  for (const auto& weak : large_puts_) {
+    const std::shared_ptr<LargePut> put = weak.lock();
+    if (put == nullptr || put->link != &link || put->sent_on == connections_) continue;
+    if (put->number != 0 && connection.welcome.socket_done >= put->number) {
+      put->sent_on = connections_;  // carried out before that daemon died; the answer is in the result cell
+      continue;
+    }
+    const uint64_t number = put->number != 0 ? put->number : large_number_ + 1;
+    std::memcpy(put->message.data() + offsetof(layout::PutMessage, number), &number, sizeof number);
+    const int file = put->file.get();
+    auto sent =
+        send_message(connection.socket.get(), put->message.data(), put->message.size(), &file, 1, base::Deadline::after_ns(0));
+    if (sent) {
+      put->number = number;
+      put->sent_on = connections_;
+      large_number_ = std::max(large_number_, number);
+      continue;
+    }
+    if (sent.error().code == WARM_E_UNAVAILABLE && sent.error().os_error == 0) {
+      large_unsent_.store(true, std::memory_order_relaxed);
+      return Sent::full;
+    }
+    if (sent.error().code != WARM_E_UNAVAILABLE) return base::pass(std::move(sent));
     connection.gone.store(true, std::memory_order_release);
     return Sent::no_daemon;
   }
-  put.sent_on = connections_;
-  return Sent::yes;
+  return Sent::all;
+}
+
+base::Status ClientState::send_large(const std::shared_ptr<LargePut>& put, const base::Deadline& deadline) {
+  const auto take_back = [&](base::Status why) {
+    std::erase_if(large_puts_, [&](const auto& weak) { return weak.lock() == put; });
+    return why;
+  };
+  for (bool listed = false;; listed = true) {
+    std::shared_ptr<Connection> full;
+    {
+      if (!mutex_.lock_before(deadline)) return unavailable("another thread was still attaching to the daemon at the deadline");
+      const std::lock_guard guard(mutex_, std::adopt_lock);
+      if (!listed) large_puts_.push_back(put);
+      const Attachment* now = attachment.load(std::memory_order_acquire);
+      if (now == nullptr || now->link != put->link) {
+        return take_back(base::fail(WARM_E_BUSY, "the daemon gave this client another session meanwhile; nothing was sent"));
+      }
+      Connection& connection = *now->connection;
+      const bool gone = connection.gone.load(std::memory_order_acquire);
+      auto sent = gone ? base::Result<Sent>(Sent::no_daemon) : send_large_puts(connection, *put->link);
+      if (put->number != 0) return {};  // also when one behind it could not be sent
+      if (!sent) return take_back(base::pass(std::move(sent)));
+      if (deadline.passed()) return take_back(unavailable("the daemon took no more large puts until the deadline"));
+      if (*sent == Sent::full) full = now->connection;
+    }
+    if (full != nullptr) {
+      wait_writable(full->socket.get(), std::min(deadline.left_ns(), 5 * base::kNsPerMs));
+    } else if (auto back = refresh(Need::daemon, deadline); !back) {
+      mutex_.lock();
+      const std::lock_guard guard(mutex_, std::adopt_lock);
+      return take_back(std::move(back));
+    }
+  }
+}
+
+void ClientState::send_large_again() {
+  if (!large_unsent_.load(std::memory_order_relaxed) || !mutex_.try_lock()) return;
+  const std::lock_guard guard(mutex_, std::adopt_lock);
+  const Attachment* now = attachment.load(std::memory_order_acquire);
+  if (now == nullptr || now->connection->gone.load(std::memory_order_acquire)) return;
+  // A failure shows as an answer that does not come.
+  [[maybe_unused]] const auto sent = send_large_puts(*now->connection, *now->link);
+}
+
+bool ClientState::drain_without_waiting() {
+  if (!mutex_.try_lock()) return false;
+  const std::lock_guard guard(mutex_, std::adopt_lock);
+  if (const Attachment* now = attachment.load(std::memory_order_acquire); now != nullptr) {
+    // A failure shows as `gone`.
+    [[maybe_unused]] const auto drained = drain(*now->connection);
+  }
+  return true;
 }
 
 void ClientState::say_bye() noexcept {

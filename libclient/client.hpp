@@ -23,6 +23,7 @@
 #include "libclient/attachment.hpp"
 #include "libclient/futex.hpp"
 #include "libclient/process.hpp"
+#include "libclient/tickets.hpp"
 
 namespace warmtier::libclient {
 
@@ -85,16 +86,23 @@ class ClientState {
   // Goodbye to the daemon.
   void say_bye() noexcept;
 
-  // A large put on the control socket. Sent once a connection; not at all when this daemon says that `number` was carried out.
-  enum class Sent { yes, no_daemon, no_link };
+  // A put whose content goes by the control socket. Who made it keeps it until its answer: each later daemon gets it too, unless
+  // it says that `number` was carried out. Numbers rise in the order in which they are first sent.
   struct LargePut {
-    const void* bytes = nullptr;
-    size_t n = 0;
-    int file = -1;
-    uint64_t number = 0;
-    uint64_t sent_on = 0;  // the connection that it went out on last; 0: none yet
+    const Link* link = nullptr;
+    std::vector<std::byte> message;  // PutMessage, embedding, id
+    base::Fd file;
+    uint64_t number = 0;  // 0: never sent
+    uint64_t sent_on = 0;  // the connection that it went out on last
   };
-  base::Result<Sent> send_large(const Link& link, LargePut& put, const base::Deadline& deadline);
+  // Sends it. An error: it was never sent.
+  base::Status send_large(const std::shared_ptr<LargePut>& put, const base::Deadline& deadline);
+  // What a new connection's socket had no room for; nearly always nothing. Never waits.
+  void send_large_again();
+  // Takes what the daemon sent. False: another thread has the client's lock.
+  bool drain_without_waiting();
+  [[nodiscard]] Tickets& tickets() noexcept { return tickets_; }
+
   // ---- Pins and counters.
   // A cell in the thread's magazine, of this link. False: all views that a client may hold are out.
   bool refill(ThreadRecord& me, Link& link) noexcept;
@@ -112,11 +120,8 @@ class ClientState {
   ThreadRecord& enter_thread();
   void leave_thread(ThreadRecord& record) noexcept;
 
-  PatientLock large_mutex;  // one large put at a time
-  uint64_t large_number = 0;     // guarded by large_mutex; of the link below
-  uint64_t large_link = 0;
-
  private:
+  enum class Sent { all, full, no_daemon };
   struct Retired {
     uint64_t epoch = 0;
     std::unique_ptr<const Attachment> attachment;
@@ -137,21 +142,27 @@ class ClientState {
   void refresh_segments_without_waiting() noexcept;
   void retire(Retired object);
   void reap() noexcept;
+  base::Result<Sent> send_large_puts(Connection& connection, const Link& link);
 
   const std::string socket_path_;
   PatientLock mutex_;
   std::unique_ptr<Tier> tier_;
   std::vector<std::unique_ptr<Tier>> old_tiers_;  // views stand in them
-  std::vector<std::unique_ptr<Link>> links_;      // the last one is in use
-  std::atomic<Link*> newest_link_{nullptr};       // the same ones, for a release, which takes no lock that is held for long
+  std::vector<std::unique_ptr<Link>> links_;  // the last one is in use
+  std::atomic<Link*> newest_link_{nullptr};  // the same ones, for a release, which takes no lock that is held for long
   std::unordered_map<uint64_t, std::unique_ptr<SegmentMap>> segment_maps_;  // by number, those in the table
   std::vector<Retired> retired_;
   uint64_t fenced_epoch_ = 0;  // what was retired up to here, every thread has passed a fence since
   std::atomic<bool> reap_wanted_{false};
   uint64_t connections_ = 0;
+  std::vector<std::weak_ptr<LargePut>> large_puts_;  // in the order of their numbers
+  std::atomic<bool> large_unsent_{false};
+  uint64_t large_number_ = 0;  // of large_link_
+  const Link* large_link_ = nullptr;
   bool attached_before_ = false;
   std::atomic<ThreadRecord*> threads_{nullptr};
   uint32_t thread_count_ = 0;  // guarded by the registry's lock
+  Tickets tickets_{*this};  // its requests stand in the links
 };
 
 // What warm_client is.

@@ -138,6 +138,7 @@ base::Result<Received> receive(int socket, Message& ret_message) {
   if ((packet.msg_flags & MSG_CTRUNC) != 0) {
     return base::fail(WARM_E_SYSTEM, "descriptors of the daemon were lost: RLIMIT_NOFILE of this process is too small");
   }
+  if (got == 1 && ret_message.files.empty() && ret_message.data[0] == std::byte{layout::kNotifyByte}) return Received::notice;
   ret_message.bytes = static_cast<size_t>(got);
   std::memset(ret_message.data + got, 0, sizeof ret_message.data - ret_message.bytes);
   // A welcome of another version is told by its number, not by its length.
@@ -187,6 +188,7 @@ base::Status send_message(int socket, const void* bytes, size_t n, const int* fi
 }
 
 void wait_readable(int socket, uint64_t ns) noexcept { wait_for(socket, POLLIN, ns); }
+void wait_writable(int socket, uint64_t ns) noexcept { wait_for(socket, POLLOUT, ns); }
 
 bool peer_gone(int socket) noexcept {
   // Not by reading: what it sent before it went may still lie there.

@@ -36,7 +36,7 @@ struct Message {
   }
 };
 
-enum class Received { message, nothing, closed };
+enum class Received { message, nothing, closed, notice };  // notice: the byte that says that a request was answered
 // Never waits. A packet that is not a valid message is an error.
 base::Result<Received> receive(int socket, Message& ret_message);
 // WARM_E_UNAVAILABLE when the daemon is gone (with errno) or did not take it before the deadline (without). Up to 2 descriptors.
@@ -44,6 +44,7 @@ base::Status send_message(int socket, const void* bytes, size_t n, const int* fi
                           const base::Deadline& deadline);
 // Waits until the socket has something to read or hung up, at most `ns`.
 void wait_readable(int socket, uint64_t ns) noexcept;
+void wait_writable(int socket, uint64_t ns) noexcept;
 // Whether the peer is gone; takes nothing from the socket.
 bool peer_gone(int socket) noexcept;
 

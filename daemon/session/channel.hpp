@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.hpp"
@@ -120,6 +121,9 @@ class Channel {
   // The store went on: what had to wait is tried again.
   void retry_stalled() noexcept;
   [[nodiscard]] bool any_stalled() const noexcept { return stalled_count_ > 0; }
+  // Sessions that asked to be told and were answered since the last call.
+  [[nodiscard]] bool any_to_notify() const noexcept { return !to_notify_.empty(); }
+  std::vector<std::shared_ptr<Session>> take_to_notify() { return std::exchange(to_notify_, {}); }
   // Not stalled and published: what a last look before a sleep asks.
   [[nodiscard]] bool anything_published() const noexcept;
   Served serve_socket(Executor& executor, const RequestLimits& limits, layout::StatusPage& status, Session& session,
@@ -131,6 +135,7 @@ class Channel {
   Channel(Results results, uint32_t lanes);
   Served serve_lane(uint32_t lane, Executor& executor, const RequestLimits& limits, layout::StatusPage& status);
   void count_done(uint32_t lane, uint64_t number) noexcept;
+  void wake(const Session& session, uint32_t cell_index, layout::ResultCell& cell);
   Session* find_session(uint32_t index, uint64_t number) const noexcept {
     if (index >= layout::kSessionsPerChannel) return nullptr;
     Session* session = sessions_[index].get();
@@ -151,6 +156,7 @@ class Channel {
   std::vector<uint8_t> stalled_;
   uint32_t stalled_count_ = 0;
   uint32_t first_lane_ = 0;  // where the next round begins
+  std::vector<std::shared_ptr<Session>> to_notify_;
   std::vector<std::shared_ptr<Session>> sessions_;  // by entry; none: not live
   std::vector<Session*> live_sessions_;             // the same, without gaps
 };

@@ -195,6 +195,8 @@ bool Intake::handle_mail() {
       handle(*answered);
     } else if (auto* dropped = std::get_if<Dropped>(&message)) {
       handle(*dropped);
+    } else if (auto* notify = std::get_if<Notify>(&message)) {
+      handle(*notify);
     }
   }
   return quit;
@@ -602,5 +604,12 @@ void Intake::handle(const Ended& message) {
 }
 
 void Intake::handle(const Dropped& message) { rooms_.remove(message.channel); }
+
+// One that is attaching looks at its answers afterwards, and a socket that takes nothing more is readable already.
+void Intake::handle(const Notify& message) {
+  Connection* connection = connection_of(*message.session);
+  if (connection == nullptr || connection->state != Connection::State::open || !connection->socket) return;
+  (void)::send(connection->socket.get(), &layout::kNotifyByte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
 
 }  // namespace warmtier::daemon::session

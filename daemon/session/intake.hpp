@@ -73,6 +73,7 @@ class Intake {
   void handle(const Ended& message);
   void handle(const PutAnswered& message);
   void handle(const Dropped& message);
+  void handle(const Notify& message);
   void handle_socket(Connection& connection, uint32_t events);
   bool handle_packet(Connection& connection, Packet& packet);
   void pass_on_doorbell() noexcept;

@@ -32,16 +32,6 @@ RequestHeader copy_header(const std::byte* hostile) noexcept {
   return copy;
 }
 
-void wake(const Session& session, uint32_t cell_index, ResultCell& cell) noexcept {
-  if (!session.region) return;  // not handed back yet: its waiters look by themselves, in slices
-  uint32_t& sleep = session.shared()->sleep[cell_index];
-  if (layout::load_relaxed(sleep) == 0) return;
-  layout::store_relaxed(sleep, 0);
-  WARM_FAILPOINT("daemon.wake.before");
-  // The futex is the low half of the number, in our own file.
-  ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&cell.number), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
-}
-
 void answer_cell(ResultCell& cell, uint64_t ticket, const Answer& answer) noexcept {
   WARM_FAILPOINT("daemon.result.before");
   store_result(cell, ticket, answer.status, answer.sequence, answer.slot, answer.limit);
@@ -90,6 +80,22 @@ void Channel::count_done(uint32_t lane, uint64_t number) noexcept {
   // Numbers end: what stands behind the last one is never looked at.
   next_[lane] = number < layout::kRequestNumberMax ? number + 1 : 0;
   WARM_FAILPOINT("daemon.done.after");
+}
+
+// After the answer and a full fence: who asked to be woken or told before it looked again is seen here, or sees the answer.
+void Channel::wake(const Session& session, uint32_t cell_index, ResultCell& cell) {
+  if (!session.region) return;  // not handed back yet: its waiters look by themselves, in slices
+  layout::SessionRegion& region = *session.shared();
+  if (layout::load_relaxed(region.notify) != 0) {
+    layout::store_relaxed(region.notify, 0);
+    to_notify_.push_back(sessions_[session.index]);
+  }
+  uint32_t& sleep = region.sleep[cell_index];
+  if (layout::load_relaxed(sleep) == 0) return;
+  layout::store_relaxed(sleep, 0);
+  WARM_FAILPOINT("daemon.wake.before");
+  // The futex is the low half of the number, in our own file.
+  ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&cell.number), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
 Served Channel::serve_lane(uint32_t lane, Executor& executor, const RequestLimits& limits, layout::StatusPage& status) {

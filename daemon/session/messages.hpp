@@ -60,8 +60,12 @@ struct PutAnswered {
 struct Dropped {
   Channel* channel = nullptr;
 };
+// It asked to be told of an answer: one byte, if its socket takes it.
+struct Notify {
+  std::shared_ptr<Session> session;
+};
 struct Quit {};
-using ToIntake = std::variant<Attached, Ended, PutAnswered, Dropped, Quit>;
+using ToIntake = std::variant<Attached, Ended, PutAnswered, Dropped, Notify, Quit>;
 
 struct Mailboxes {
   Mailbox<ToStore> to_store;

@@ -111,7 +111,9 @@ bool Sessions::try_end(const std::shared_ptr<Session>& session) {
     // Large puts of it that wait are requests of it like any other; those behind other sessions' are not overtaken.
     if (std::ranges::any_of(puts_, [&](const Put& put) { return put.session == session; })) return false;
     WARM_FAILPOINT("daemon.sweep.before");
-    if (WARM_RULE("daemon.sweep_before_dead") && !channel.sweep(executor_, limits_, status_)) return false;
+    const bool swept = !WARM_RULE("daemon.sweep_before_dead") || channel.sweep(executor_, limits_, status_);
+    notify(channel);
+    if (!swept) return false;
     WARM_FAILPOINT("daemon.sweep.after");
     channel.end_session(*session);
     if (session->region) {
@@ -131,6 +133,12 @@ bool Sessions::try_end(const std::shared_ptr<Session>& session) {
   return true;
 }
 
+void Sessions::notify(Channel& channel) {
+  if (!channel.any_to_notify()) [[likely]]
+    return;
+  for (auto& session : channel.take_to_notify()) mail_.to_intake.post(Notify{.session = std::move(session)});
+}
+
 void Sessions::handle(Put message) { puts_.push_back(std::move(message)); }
 
 // False: it must wait for a slot.
@@ -138,6 +146,7 @@ bool Sessions::serve_put(Put& put) {
   if (put.session->live) {
     const Served served = put.session->channel->serve_socket(executor_, limits_, status_, *put.session, put.put.request());
     if (served == Served::stalled) return false;
+    notify(*put.session->channel);
   }
   mail_.to_intake.post(PutAnswered{.session = put.session});
   return true;
@@ -155,7 +164,10 @@ void Sessions::handle(Stop) { stop_ = true; }
 
 bool Sessions::serve() {
   bool any = false;
-  for (Channel* channel : active_) any |= channel->serve(executor_, limits_, status_);
+  for (Channel* channel : active_) {
+    any |= channel->serve(executor_, limits_, status_);
+    notify(*channel);
+  }
   for (uint32_t i = 0; i < kSocketPutsPerRound && !puts_.empty() && !puts_stalled_; ++i) {
     if (!serve_put(puts_.front())) {
       puts_stalled_ = true;

@@ -68,6 +68,7 @@ class Sessions final : public store::PinSource {
   bool retry_ends();
   bool try_end(const std::shared_ptr<Session>& session);
   bool serve_put(Put& put);
+  void notify(Channel& channel);
   void add_counters(Session& session);
   void set_counts();
 

@@ -61,13 +61,14 @@ extern "C" {
 #define WARM_E_ACCESS (-13)      /* not permitted */
 #define WARM_E_NOMEM (-14)       /* out of memory or address space */
 #define WARM_E_SYSTEM (-15)      /* a system call failed; the message names it */
-#define WARM_E_STALE (-16)       /* the view is from before a fork or a recovery and means nothing any more */
+#define WARM_E_STALE (-16)       /* the view or ticket is from before a fork or a recovery and means nothing any more */
 
 /* Limits. */
 #define WARM_ID_BYTES_MAX 1024u           /* an id has 1 to this many bytes */
 #define WARM_DIMENSIONS_MAX 4096u         /* an embedding has 1 to this many dimensions, fixed per store */
 #define WARM_CONTENT_BYTES_MAX 4294967295u /* 4 GiB - 1; the daemon's configuration sets a lower cap (64 MiB by default) */
 #define WARM_VIEWS_MAX 65536u             /* views that one client may hold */
+#define WARM_TICKETS_MAX 256u             /* tickets that one client may have open */
 
 #define WARM_TIMEOUT_MS_DEFAULT 5000u
 
@@ -98,7 +99,7 @@ WARM_EXPORT int warm_open(const warm_options *options, warm_client **ret_client)
 
 /* Ends the session and frees the client. NULL is allowed and does nothing.
  * Returns:  WARM_OK; WARM_E_BUSY while views are held (the message says how many): nothing is closed then.
- * Lifetime: `client` must not be used afterwards.
+ * Lifetime: `client` must not be used afterwards. Open tickets are over; what they asked for is carried out.
  * Threads:  no other call on this client may be running.
  * Blocks:   no.
  * Since:    0.1 */
@@ -188,6 +189,85 @@ WARM_EXPORT int warm_put(warm_client *client, const warm_memory *memory, uint64_
  * Since:    0.1 */
 WARM_EXPORT int warm_remove(warm_client *client, const void *id, size_t id_bytes, uint32_t condition, uint64_t if_sequence,
                             uint32_t flags, uint64_t *ret_sequence) WARM_NOEXCEPT;
+
+/* ---- Tickets: writing without waiting ---------------------------------------------------------------------------------
+ *
+ * A submit hands a request in and returns a ticket. What was handed in is carried out by the daemon whether or not anybody asks
+ * for the answer. Tickets that are open at the same time have no order among themselves; what is submitted after an answer was
+ * seen comes later. An open ticket costs nothing in the store; it outlives the daemon like a put that waits. Each is harvested
+ * once, by whichever of wait, poll and completions comes first. */
+
+typedef uint64_t warm_ticket;
+
+/* What became of one request. */
+typedef struct warm_result {
+  int32_t code;      /* what the call that waits would have returned; warm_strerror says it in words */
+  uint32_t reserved; /* zero */
+  uint64_t sequence; /* of the operation; with WARM_E_EXISTS and WARM_E_CHANGED of the record that was in the way, 0: none */
+} warm_result;
+
+typedef struct warm_completion {
+  warm_ticket ticket;
+  warm_result result;
+} warm_completion;
+
+/* Hands in a put, like warm_put, and does not wait for its answer.
+ * Returns:  WARM_OK, WARM_E_LIMIT (also: WARM_TICKETS_MAX are open), and what of warm_put's codes is known before the request
+ *           goes out: WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_UNSUPPORTED, WARM_E_ACCESS, WARM_E_NOMEM,
+ *           WARM_E_SYSTEM. After any of them nothing is carried out and there is no ticket.
+ * Lifetime: everything is copied before it returns. The ticket is open until it is harvested, or the client closed.
+ * Threads:  any; another thread may harvest.
+ * Blocks:   only while every lane to the daemon is full or the daemon is away; up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_put_submit(warm_client *client, const warm_memory *memory, warm_ticket *ret_ticket) WARM_NOEXCEPT;
+
+/* Hands in a removal, like warm_remove.
+ * Returns:  as warm_put_submit.
+ * Lifetime: as warm_put_submit.
+ * Threads:  any; another thread may harvest.
+ * Blocks:   as warm_put_submit.
+ * Since:    0.1 */
+WARM_EXPORT int warm_remove_submit(warm_client *client, const void *id, size_t id_bytes, uint32_t condition, uint64_t if_sequence,
+                                   uint32_t flags, warm_ticket *ret_ticket) WARM_NOEXCEPT;
+
+/* Waits for a ticket's answer and harvests it. `timeout_ms` 0 looks once, UINT32_MAX waits for ever.
+ * Returns:  WARM_OK: harvested, `ret_result` says what became of the request (WARM_E_UNKNOWN when the daemon will never say);
+ *           WARM_E_BUSY: no answer yet, the ticket is still open; WARM_E_INVALID (also: not open), WARM_E_STALE (from before a
+ *           fork).
+ * Lifetime: after WARM_OK the ticket is over.
+ * Threads:  any. Of two that wait for one ticket one harvests it, the other gets WARM_E_INVALID.
+ * Blocks:   up to `timeout_ms`, also while the daemon restarts.
+ * Since:    0.1 */
+WARM_EXPORT int warm_ticket_wait(warm_client *client, warm_ticket ticket, uint32_t timeout_ms, warm_result *ret_result)
+    WARM_NOEXCEPT;
+
+/* Harvests a ticket if its answer is there. No system call is made unless the daemon has restarted.
+ * Returns:  as warm_ticket_wait.
+ * Lifetime: after WARM_OK the ticket is over.
+ * Threads:  any.
+ * Blocks:   no; when the daemon has restarted until it is attached to again, a second at most.
+ * Since:    0.1 */
+WARM_EXPORT int warm_ticket_poll(warm_client *client, warm_ticket ticket, warm_result *ret_result) WARM_NOEXCEPT;
+
+/* Harvests up to `max` tickets whose answers are there, in any order. `ret_count` 0: there is none; that call arms the
+ * descriptor of warm_completion_fd.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Lifetime: the tickets harvested are over.
+ * Threads:  any.
+ * Blocks:   no; while the daemon restarts some ten milliseconds at most.
+ * Since:    0.1 */
+WARM_EXPORT int warm_completions(warm_client *client, warm_completion *ret_completions, size_t max, size_t *ret_count)
+    WARM_NOEXCEPT;
+
+/* A descriptor for epoll, poll or asyncio. It is readable when a ticket may be finished: call warm_completions until it gives
+ * none, then wait for the descriptor again. It may be readable without a finished ticket.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Lifetime: the library's: neither read nor close it. The same one until warm_close, also over restarts of the daemon; a forked
+ *           child asks for its own.
+ * Threads:  any.
+ * Blocks:   no.
+ * Since:    0.1 */
+WARM_EXPORT int warm_completion_fd(warm_client *client, int *ret_fd) WARM_NOEXCEPT;
 
 /* ---- Reading ------------------------------------------------------------------------------------------------------- */
 

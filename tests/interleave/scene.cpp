@@ -123,7 +123,9 @@ void judge(const StoreOptions& options, const char* rule, bool without, Play pla
 
 namespace {
 
-int put_with(warm_client* client, const std::string& id, uint32_t version, uint32_t condition, uint64_t* ret_sequence) {
+// Calls with a memory that this version says everything about.
+template <typename Call>
+int with_memory(const std::string& id, uint32_t version, uint32_t condition, Call&& call) {
   float embedding[kDimensions];
   for (float& value : embedding) value = static_cast<float>(version);
   warm_memory memory = WARM_MEMORY_INIT;
@@ -136,7 +138,11 @@ int put_with(warm_client* client, const std::string& id, uint32_t version, uint3
   memory.content = &version;
   memory.content_bytes = sizeof version;
   memory.recall_count = version;
-  return warm_put(client, &memory, ret_sequence);
+  return call(memory);
+}
+
+int put_with(warm_client* client, const std::string& id, uint32_t version, uint32_t condition, uint64_t* ret_sequence) {
+  return with_memory(id, version, condition, [&](const warm_memory& memory) { return warm_put(client, &memory, ret_sequence); });
 }
 
 }  // namespace
@@ -147,6 +153,11 @@ int put(warm_client* client, const std::string& id, uint32_t version, uint64_t* 
 
 int put_if_absent(warm_client* client, const std::string& id, uint32_t version) {
   return put_with(client, id, version, WARM_IF_ABSENT, nullptr);
+}
+
+int submit(warm_client* client, const std::string& id, uint32_t version, warm_ticket* ret_ticket) {
+  return with_memory(id, version, WARM_IF_ANY,
+                     [&](const warm_memory& memory) { return warm_put_submit(client, &memory, ret_ticket); });
 }
 
 int remove(warm_client* client, const std::string& id, uint64_t* ret_sequence) {

@@ -112,6 +112,7 @@ class Scene {
 
 int put(warm_client* client, const std::string& id, uint32_t version, uint64_t* ret_sequence = nullptr);
 int put_if_absent(warm_client* client, const std::string& id, uint32_t version);
+int submit(warm_client* client, const std::string& id, uint32_t version, warm_ticket* ret_ticket);
 int remove(warm_client* client, const std::string& id, uint64_t* ret_sequence = nullptr);
 int exists(warm_client* client, const std::string& id);
 Seen get(warm_client* client, const std::string& id);

@@ -1,6 +1,7 @@
 // Lanes, results and the intent line: docs/protocol.md, "Requests" and "Restart". Everybody runs on one processor, so that all
 // come to the same lane first.
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -256,6 +257,33 @@ INTERLEAVING(requests, an_answered_request_is_not_carried_out_again, store_of(64
   two_rounds(client);
   if (put_code != WARM_OK) return "a put was not answered";
   return exists(client, "X") == WARM_OK ? nullptr : "a removal that had found nothing was carried out again, on a later record";
+}
+
+// The answer comes after it was looked for and before it is asked for: nobody sends a byte.
+INTERLEAVING(requests, who_asks_to_be_told_looks_at_its_answers_again, store_of(64), "client.notify_then_look") {
+  const Client client(scene.daemon());
+  const Client other(scene.daemon());
+  int fd = -1;
+  if (warm_completion_fd(client, &fd) != WARM_OK) give_up("no descriptor");
+  Actor loop;
+  size_t count = 0;
+  warm_completion completion{};
+  const auto harvest = [&] { warm_completions(client, &completion, 1, &count); };
+  Stop unanswered = scene.daemon_at("daemon.result.before");
+  warm_ticket ticket = 0;
+  if (submit(client, "X", 1, &ticket) != WARM_OK) give_up("no ticket");
+  unanswered.reached();
+  scene.leave_out();
+  Stop looked = scene.at("client.notify_before", loop.tid());
+  loop.begin(harvest);
+  looked.reached();
+  unanswered.go();
+  two_rounds(other);
+  looked.go();
+  loop.end();
+  if (count == 1) return completion.ticket == ticket ? nullptr : "another ticket was harvested";
+  pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
+  return ::poll(&entry, 1, static_cast<int>(scene.vain_timeout_ms())) == 1 ? nullptr : "an answer is there and nobody is told";
 }
 
 // ---- Intent and restart -------------------------------------------------------------------------------------------------------

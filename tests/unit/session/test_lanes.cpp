@@ -231,6 +231,28 @@ Test(lanes, sleeper_is_woken_and_its_word_cleared) {
   cr_assert_eq(sleep, 0);
 }
 
+Test(lanes, session_that_asks_is_told_of_the_next_answer_and_of_no_other) {
+  Workplace s;
+  const auto other = s.add_session(1);
+  for (const uint32_t asked : {1U, 0xFFFF'FFFFU}) {  // hostile: any value but 0 asks
+    layout::store_seq_cst(s.session().shared()->notify, asked);
+    const uint64_t number = s.done(0) + 1;
+    s.lanes->publish(1, number, LaneWriter::put(*other, 0, number, "x", ""), "x", "");
+    cr_assert(s.serve());
+    cr_assert(!s.channel->any_to_notify(), "it is not about this session");
+    for (uint64_t i = 0; i < 2; ++i) {
+      s.lanes->publish(0, s.done(0) + 1, LaneWriter::put(s.session(), 0, s.done(0) + 1, "x", ""), "x", "");
+      cr_assert(s.serve());
+      const auto told = s.channel->take_to_notify();
+      cr_assert_eq(told.size(), i == 0 ? 1 : 0);
+      if (i == 0) cr_assert_eq(told[0].get(), &s.session());
+      cr_assert_eq(s.session().shared()->notify, 0, "cleared before the byte is sent");
+    }
+    s.lanes->publish(1, s.done(1) + 1, LaneWriter::put(*other, 0, s.done(1) + 1, "x", ""), "x", "");
+    cr_assert(s.serve());
+  }
+}
+
 Test(lanes, large_put_is_carried_out_once) {
   Workplace s;
   const std::string body = "0123456789abcdefxyz";  // embedding, id "xyz"

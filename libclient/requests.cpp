@@ -1,0 +1,334 @@
+#include "libclient/requests.hpp"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "base/failpoint.hpp"
+#include "base/fd.hpp"
+#include "layout/control.hpp"
+#include "libclient/futex.hpp"
+#include "libclient/tickets.hpp"
+
+namespace warmtier::libclient {
+namespace {
+
+// How long a thread looks at its result cell before it sleeps.
+constexpr uint64_t kSpinNsMax = 20 * base::kNsPerUs;
+constexpr uint64_t kSpinNsMin = base::kNsPerUs;
+constexpr uint64_t kWakeNsMax = 40 * base::kNsPerUs;  // a daemon that was rung needs so much longer
+constexpr uint32_t kWaitsPerTrial = 16;
+constexpr uint32_t kLooksPerClock = 8;
+
+bool spinning_pays() noexcept {
+  static const bool several = ::sysconf(_SC_NPROCESSORS_ONLN) > 1;  // alone, it only keeps the daemon from running
+  return several;
+}
+
+// A daemon that dozes is told; one that is gone is noticed. True when it had to be told. Inside.
+bool ring(const Attachment& a) noexcept {
+  layout::fence_full();
+  if (layout::load_acquire(a.status->sleeping) == 0) return false;
+  if (::send(a.connection->socket.get(), &layout::kDoorbellByte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN &&
+      errno != EINTR) {
+    a.connection->gone.store(true, std::memory_order_release);
+  }
+  return true;
+}
+
+// Whether there is a daemon to publish for. A dead one left its page as it was: if that says "asleep", asking the socket costs
+// little beside the doorbell; if it died at work, the waiting finds out. Inside.
+bool daemon_there(const Attachment& a) noexcept {
+  if (a.connection->gone.load(std::memory_order_acquire) || layout::load_acquire(a.status->stopping) != 0) return false;
+  if (layout::load_acquire(a.status->sleeping) != 0 && peer_gone(a.connection->socket.get())) {
+    a.connection->gone.store(true, std::memory_order_release);
+    return false;
+  }
+  return true;
+}
+
+// Spinning pays while answers come about as soon as a sleep would take to begin and end. Once they do not, each 16th wait tries
+// again: when both sides sleep between any two requests, every answer is slow, and only a trial finds out that it need not be.
+class Wait {
+ public:
+  Wait(const Awaited& awaited, ThreadRecord& me) noexcept : awaited_(awaited), me_(me) {}
+
+  bool spin() noexcept {
+    if (awaited_.answered()) return true;
+    if (!spinning_pays()) return false;
+    begun_ns_ = base::monotonic_ns();
+    const bool trial = ++me_.waits % kWaitsPerTrial == 0;
+    const uint64_t limit_ns =
+        (trial || me_.wait_ns <= 2 * kSpinNsMax ? kSpinNsMax : kSpinNsMin) + (awaited_.rung ? kWakeNsMax : 0);
+    for (;;) {
+      for (uint32_t i = 0; i < kLooksPerClock; ++i) {
+        if (awaited_.answered()) {
+          me_.wait_ns = 0;
+          return true;
+        }
+        layout::cpu_relax();
+      }
+      if (base::monotonic_ns() - begun_ns_ >= limit_ns) return false;
+    }
+  }
+  void slept() noexcept {
+    if (begun_ns_ != 0) me_.wait_ns = (3 * me_.wait_ns + std::min(base::monotonic_ns() - begun_ns_, base::kNsPerMs)) / 4;
+  }
+
+ private:
+  const Awaited& awaited_;
+  ThreadRecord& me_;
+  uint64_t begun_ns_ = 0;
+};
+
+// Sleeps until the daemon wakes the cell, or for a while.
+void doze(const Awaited& awaited, uint64_t ns) noexcept {
+  uint32_t& sleep_word = awaited.link->region().sleep[awaited.cell];
+  layout::store_relaxed(sleep_word, 1);
+  WARM_STEP("client.sleep_word_set");
+  layout::fence_full();
+  const uint64_t seen = layout::load_acquire(awaited.result().number);
+  if (seen < awaited.number) futex_wait_shared(&awaited.result().number, static_cast<uint32_t>(seen), ns);
+  layout::store_relaxed(sleep_word, 0);
+  WARM_STEP("client.sleep_word_cleared");
+}
+
+enum class Surroundings { same, look, no_link };
+
+// What became of the daemon while this thread slept.
+Surroundings look_around(ClientState& state, ThreadRecord& me, const Link& link) noexcept {
+  state.enter(me);
+  const Attachment* a = state.attachment.load(std::memory_order_acquire);
+  Surroundings now = Surroundings::same;
+  if (a->link != &link) {
+    now = Surroundings::no_link;
+  } else if (!a->current()) {
+    now = Surroundings::look;
+  } else if (a->connection->gone.load(std::memory_order_acquire) || peer_gone(a->connection->socket.get())) {
+    a->connection->gone.store(true, std::memory_order_release);
+    now = Surroundings::look;
+  }
+  ClientState::leave(me);
+  return now;
+}
+
+// The link to publish on, with a daemon behind it. Links live as long as the client.
+base::Result<Link*> ready_link(ClientState& state, ThreadRecord& me, Patience& patience) {
+  for (;;) {
+    state.enter(me);
+    const Attachment* a = state.attachment.load(std::memory_order_acquire);
+    const bool ready = a != nullptr && a->current() && daemon_there(*a);
+    Link* link = ready ? a->link : nullptr;
+    ClientState::leave(me);
+    if (ready) return link;
+    if (auto back = state.refresh(ClientState::Need::daemon, patience.deadline()); !back) return base::pass(std::move(back));
+  }
+}
+
+// A cell that is free, or was an answered ticket's that nobody harvested yet.
+base::Result<uint32_t> claim_cell(ClientState& state, Link& link, const ThreadRecord& me, Patience& patience) {
+  for (;;) {
+    if (auto cell = link.cells.try_claim(me.number)) return *cell;
+    state.tickets().settle_answered();
+    const uint64_t slice_ns = std::min(patience.deadline().left_ns(), 5 * base::kNsPerMs);
+    if (auto cell = link.cells.claim(me.number, base::Deadline::after_ns(slice_ns))) return *cell;
+    if (!patience.deadline().passed()) continue;
+    return base::fail(WARM_E_BUSY, "%u requests of this client were open until the deadline", layout::kCellsPerSession);
+  }
+}
+
+// Publishes in a lane of the request's link. WARM_E_BUSY or WARM_E_UNAVAILABLE: nothing was published.
+base::Status publish(ClientState& state, ThreadRecord& me, Request& request, const OutgoingRequest& outgoing,
+                     Patience& patience) {
+  Slices slices;
+  for (uint32_t round = 0;; ++round) {
+    state.enter(me);
+    const Attachment* a = state.attachment.load(std::memory_order_acquire);
+    const bool same = a->link == &request.link();
+    const bool published = same && publish_in_lane(request.link(), me.tid, outgoing);
+    if (published) request.published(ring(*a));
+    ClientState::leave(me);
+    if (published) return {};
+    if (!same) return base::fail(WARM_E_BUSY, "the daemon gave this client another session meanwhile; nothing was published");
+    if (round < layout::kReadRoundsBeforePause && spinning_pays()) {
+      ::sched_yield();
+      continue;
+    }
+    // Every lane is busy or full: the daemon is behind, or gone.
+    if (patience.deadline().passed()) return base::fail(WARM_E_BUSY, "every lane of the channel was full until the deadline");
+    if (look_around(state, me, request.link()) == Surroundings::look) {
+      if (auto back = state.refresh(ClientState::Need::daemon, patience.deadline()); !back) return back;
+    } else {
+      wait_readable(-1, slices.next_ns(patience.deadline()));
+    }
+  }
+}
+
+// Content in a memfd of its own that nobody can change any more.
+base::Result<base::Fd> sealed_content(const void* content, uint64_t bytes) {
+  auto file = base::make_memfd("warmtier-content", 0, true);
+  if (!file) return file;
+  const auto* at = static_cast<const std::byte*>(content);
+  for (uint64_t left = bytes; left > 0;) {
+    const ssize_t wrote = ::write(file->get(), at, std::min<uint64_t>(left, uint64_t{1} << 30));
+    if (wrote < 0) {
+      if (errno == EINTR) continue;
+      if (errno == ENOSPC) return base::fail(WARM_E_NOMEM, "no memory for %lu bytes of content", bytes);
+      return base::fail_errno(errno, "write %lu bytes of content to a memfd", bytes);
+    }
+    at += wrote;
+    left -= static_cast<uint64_t>(wrote);
+  }
+  if (::fcntl(file->get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0) {
+    return base::fail_errno(errno, "seal the content's memfd");
+  }
+  return file;
+}
+
+std::shared_ptr<ClientState::LargePut> compose_large(Link& link, const OutgoingRequest& request, base::Fd content) {
+  const size_t embedding_bytes = size_t{request.header.dimensions} * sizeof(float);
+  auto large = std::make_shared<ClientState::LargePut>();
+  large->link = &link;
+  large->file = std::move(content);
+  large->message.resize(sizeof(layout::PutMessage) + embedding_bytes + request.header.id_bytes);
+  layout::PutMessage head{};
+  head.header = {.kind = static_cast<uint32_t>(layout::MessageKind::put), .bytes = static_cast<uint32_t>(large->message.size())};
+  head.request = request.header;
+  std::byte* at = large->message.data();
+  std::memcpy(at, &head, sizeof head);
+  std::memcpy(at + sizeof head, request.embedding, embedding_bytes);
+  std::memcpy(at + sizeof head + embedding_bytes, request.id, request.header.id_bytes);
+  return large;
+}
+
+}  // namespace
+
+void Request::give_back() noexcept {
+  if (awaited_.link == nullptr) return;
+  // Published and unanswered: another ticket in this cell would make the daemon drop this one.
+  if (published_ && !answered() && WARM_RULE("client.quarantine")) {
+    awaited_.link->cells.quarantine(awaited_.cell);
+  } else {
+    awaited_.link->cells.release(awaited_.cell);
+  }
+  awaited_.link = nullptr;
+}
+
+base::Status unknown(const char* why) {
+  return base::fail(WARM_E_UNKNOWN, "the request was published and %s: it may or may not have been carried out", why);
+}
+
+base::Result<Answer> Request::answer() const {
+  const layout::ResultCell& result = awaited_.result();
+  if (layout::load_acquire(result.number) != awaited_.number) return base::pass(unknown("its answer was overwritten"));
+  return Answer{.status = layout::load_relaxed(result.status),
+                .sequence = layout::load_relaxed(result.sequence),
+                .limit = layout::load_relaxed(result.limit)};
+}
+
+base::Result<uint64_t> outcome(const Answer& answer) {
+  switch (answer.status) {
+    case WARM_OK: return answer.sequence;
+    case WARM_E_EXISTS: return base::fail(WARM_E_EXISTS, "a record with this id exists; its sequence is %lu", answer.sequence);
+    case WARM_E_CHANGED:
+      return answer.sequence == 0 ? base::fail(WARM_E_CHANGED, "no record has this id any more")
+                                  : base::fail(WARM_E_CHANGED, "the record's sequence is %lu now", answer.sequence);
+    case WARM_E_NOT_FOUND: return base::fail(WARM_E_NOT_FOUND, "no record has this id");
+    case WARM_E_FULL: return base::fail(WARM_E_FULL, "the store has no room left; its limit is %lu", answer.limit);
+    case WARM_E_LIMIT: return base::fail(WARM_E_LIMIT, "the daemon refuses: the limit is %lu", answer.limit);
+    default: break;
+  }
+  if (answer.status < 0 && answer.status >= WARM_E_STALE) {
+    return base::fail(answer.status, "the daemon refuses: %s", base::code_text(answer.status));
+  }
+  return base::fail(WARM_E_CORRUPT, "the daemon answered with the unknown code %d", answer.status);
+}
+
+base::Result<StoreLimits> limits_of(ClientState& state, ThreadRecord& me, Patience& patience) {
+  for (;;) {
+    state.enter(me);
+    if (const Attachment* a = state.attachment.load(std::memory_order_acquire); a != nullptr) {
+      const layout::Welcome& welcome = a->connection->welcome;
+      const StoreLimits limits{.dimensions = a->geometry.dimensions,
+                               .access = welcome.access,
+                               .content_bytes_max = std::min(welcome.content_bytes_max, layout::kContentBytesMax)};
+      ClientState::leave(me);
+      return limits;
+    }
+    ClientState::leave(me);
+    if (auto ready = state.refresh(ClientState::Need::reads, patience.deadline()); !ready) return base::pass(std::move(ready));
+  }
+}
+
+base::Status check_access(const StoreLimits& limits, layout::Access needed) {
+  if (limits.access >= static_cast<uint32_t>(needed)) return {};
+  return base::fail(WARM_E_ACCESS, needed == layout::Access::admin ? "this user may not administer the store"
+                                                                   : "this user may read the store and not write it");
+}
+
+bool fits_lane(const OutgoingRequest& request) noexcept {
+  const layout::RequestHeader& header = request.header;
+  return uint64_t{header.dimensions} * sizeof(float) + header.id_bytes + header.content_bytes <= layout::kLanePayloadBytes;
+}
+
+base::Result<Request> submit(ClientState& state, ThreadRecord& me, OutgoingRequest& outgoing, Patience& patience) {
+  auto link = ready_link(state, me, patience);
+  if (!link) return base::pass(std::move(link));
+  auto cell = claim_cell(state, **link, me, patience);
+  if (!cell) return base::pass(std::move(cell));
+  Request request(**link, *cell);
+  outgoing.header.session = (*link)->session;
+  outgoing.header.session_index = (*link)->session_index;
+  outgoing.header.ticket = request.awaited().number;
+  outgoing.header.cell = *cell;
+  if (fits_lane(outgoing)) {
+    if (auto sent = publish(state, me, request, outgoing, patience); !sent) return base::pass(std::move(sent));
+    return request;
+  }
+  auto content = sealed_content(outgoing.content, outgoing.header.content_bytes);
+  if (!content) return base::pass(std::move(content));
+  auto large = compose_large(**link, outgoing, std::move(*content));
+  if (auto sent = state.send_large(large, patience.deadline()); !sent) return base::pass(std::move(sent));
+  request.published(true);
+  request.keep(std::move(large));
+  return request;
+}
+
+Waited wait_for(ClientState& state, ThreadRecord& me, const Awaited& awaited, Patience& patience) {
+  Slices slices;
+  Wait wait(awaited, me);
+  if (wait.spin()) return Waited::answered;
+  for (;;) {
+    doze(awaited, slices.next_ns(patience.deadline()));
+    if (awaited.answered()) {
+      wait.slept();
+      return Waited::answered;
+    }
+    const Surroundings around = look_around(state, me, *awaited.link);
+    if (around == Surroundings::no_link) return awaited.answered() ? Waited::answered : Waited::no_link;
+    // A failure here is not yet an answer's: the deadline decides.
+    if (around == Surroundings::look) {
+      [[maybe_unused]] const auto back = state.refresh(ClientState::Need::daemon, patience.deadline());
+    }
+    state.send_large_again();
+    if (awaited.answered()) return Waited::answered;
+    if (patience.deadline().passed()) return Waited::timeout;
+  }
+}
+
+base::Result<Answer> await(ClientState& state, ThreadRecord& me, const Request& request, Patience& patience) {
+  switch (wait_for(state, me, request.awaited(), patience)) {
+    case Waited::answered: break;
+    case Waited::timeout: return base::pass(unknown("no answer came before the deadline"));
+    case Waited::no_link: return base::pass(unknown("the daemon did not take the session back"));
+  }
+  return request.answer();
+}
+
+}  // namespace warmtier::libclient
