@@ -40,6 +40,14 @@ if not re.search(r'\(SONAME\).*\[libwarmtier\.so\.0\]', dynamic):
 if 'NODELETE' not in dynamic:
     failures.append('the library is not linked with -z nodelete')
 
+# The C++ runtime is inside: nothing of it is asked for, but for what may stay unresolved (weak).
+sanitized = any(name.startswith(('libasan', 'libubsan', 'libtsan')) for name in needed) or '__asan' in subprocess.check_output(['nm', '-D', library], text=True)
+imported = subprocess.check_output(['nm', '-D', '--undefined-only', '--with-symbol-versions', library], text=True)
+strange = [name for name in re.findall(r' U (\S+)', imported) if re.match(r'_Z|__cxa_(?!finalize|atexit|thread_atexit_impl)|_Unwind_', name) or
+           re.search(r'@(GLIBCXX|CXXABI|GCC)_', name)]
+if strange and not sanitized:
+    failures.append(f'asks other libraries for the C++ runtime: {strange}')
+
 for failure in failures:
     print(failure)
 sys.exit(1 if failures else 0)
