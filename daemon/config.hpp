@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/error.hpp"
 #include "daemon/io/io.hpp"
@@ -46,6 +47,12 @@ struct Config {
 // WARM_E_INVALID names the line, the key, the value and the range.
 base::Status read_config(const std::string& path, Config* ret_config);
 base::Status parse_config(const std::string& source, const std::string& name, Config* ret_config);
+
+// Every key with the value that holds, as a file that can be read again: users and groups by number, a path or socket that nobody
+// named behind a hash sign.
+std::string config_text(const Config& config);
+// Keys that differ and that a reload does not change: "store.prepared_slots".
+std::vector<std::string> only_at_start(const Config& running, const Config& wanted);
 
 base::Result<io::Choice> io_choice(const std::string& name);
 // Where the socket is when nobody says it; WARM_E_INVALID when there is no place for it.

@@ -31,10 +31,12 @@ constexpr const char* kHelp =
     "  --capacity N      records at most, fixed when the store is made (default 16777216)\n"
     "  --io BACKEND      auto, uring or threads (default auto)\n"
     "  --init            make the store if it is not there; DIR may be absent or empty (this is the default)\n"
+    "  --print-config    print the settings that hold, as a configuration file, and stop\n"
     "  --version         print the version and stop\n"
     "  --help            print this and stop\n"
     "\n"
-    "Stops in order on SIGTERM or SIGINT. Exit status: 0 stopped in order, 1 failed, 2 wrong usage.\n";
+    "Stops in order on SIGTERM or SIGINT; reads FILE again on SIGHUP. Exit status: 0 stopped in order, 1 failed, 2 wrong "
+    "usage.\n";
 
 [[gnu::format(printf, 1, 2)]] int usage_error(const char* format, ...) {
   va_list args;
@@ -59,7 +61,7 @@ bool parse_number(const char* text, uint64_t min, uint64_t max, std::optional<Nu
 }  // namespace
 
 int main(int argc, char** argv) {
-  enum Flag : int { store = 1, socket, config, dimensions, capacity, io, init, version, help };
+  enum Flag : int { store = 1, socket, config, dimensions, capacity, io, init, print_config, version, help };
   static const option flags[] = {{"store", required_argument, nullptr, store},
                                  {"socket", required_argument, nullptr, socket},
                                  {"config", required_argument, nullptr, config},
@@ -67,12 +69,14 @@ int main(int argc, char** argv) {
                                  {"capacity", required_argument, nullptr, capacity},
                                  {"io", required_argument, nullptr, io},
                                  {"init", no_argument, nullptr, init},
+                                 {"print-config", no_argument, nullptr, print_config},
                                  {"version", no_argument, nullptr, version},
                                  {"help", no_argument, nullptr, help},
                                  {nullptr, 0, nullptr, 0}};
   daemon::Config given;
   std::string config_path;
   std::optional<daemon::io::Choice> backend;
+  bool print = false;
   for (;;) {
     const int flag = ::getopt_long(argc, argv, "", flags, nullptr);
     if (flag == -1) break;
@@ -98,6 +102,7 @@ int main(int argc, char** argv) {
         break;
       }
       case init: break;
+      case print_config: print = true; break;
       case version: std::printf("warmtierd %s\n", WARMTIER_VERSION); return 0;
       case help: std::fputs(kHelp, stdout); return 0;
       default: std::fputs("Try warmtierd --help.\n", stderr); return kExitUsage;
@@ -105,18 +110,27 @@ int main(int argc, char** argv) {
   }
   if (optind < argc) return usage_error("\"%s\" is not a flag", argv[optind]);
 
-  daemon::Config settings;
-  if (!config_path.empty()) {
-    if (auto s = daemon::read_config(config_path, &settings); !s) return usage_error("%s", s.error().text.c_str());
+  const daemon::ReadSettings read_settings = [&]() -> base::Result<daemon::Config> {
+    daemon::Config settings;
+    if (!config_path.empty()) {
+      if (auto s = daemon::read_config(config_path, &settings); !s) return base::pass(std::move(s));
+    }
+    if (!given.store.empty()) settings.store = given.store;
+    if (!given.socket.empty()) settings.socket = given.socket;
+    if (given.dimensions) settings.dimensions = given.dimensions;
+    if (given.capacity) settings.capacity = given.capacity;
+    if (backend) settings.io = *backend;
+    return settings;
+  };
+  auto settings = read_settings();
+  if (!settings) return usage_error("%s", settings.error().text.c_str());
+  if (print) {
+    std::fputs(daemon::config_text(*settings).c_str(), stdout);
+    return std::fflush(stdout) == 0 ? 0 : kExitFailure;
   }
-  if (!given.store.empty()) settings.store = given.store;
-  if (!given.socket.empty()) settings.socket = given.socket;
-  if (given.dimensions) settings.dimensions = given.dimensions;
-  if (given.capacity) settings.capacity = given.capacity;
-  if (backend) settings.io = *backend;
-  if (settings.store.empty()) return usage_error("which store? Give --store DIR, or [store] path in the configuration");
+  if (settings->store.empty()) return usage_error("which store? Give --store DIR, or [store] path in the configuration");
 
-  if (auto s = daemon::run_server(settings); !s) {
+  if (auto s = daemon::run_server(*settings, read_settings); !s) {
     daemon::session::log_line(daemon::session::Priority::error, "%s (%s)", s.error().text.c_str(),
                               base::code_name(s.error().code));
     return kExitFailure;

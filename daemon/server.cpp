@@ -239,6 +239,9 @@ Status check_wishes(const Config& config, const Store& store) {
   return {};
 }
 
+// Whoever has no access is told so by name when others may connect, and by the kernel when nobody may.
+mode_t socket_mode(const session::AccessRules& access) { return access.names_others(::geteuid()) ? 0666 : 0600; }
+
 // The socket that the service manager opened for us, or one of our own at `path`.
 struct Listening {
   base::Fd fd;
@@ -266,7 +269,7 @@ base::Result<Listening> listen(const Config& config) {
       return fail_errno(errno, "make the directory of the socket %s", path.c_str());
     }
   }
-  auto listener = session::listen_at(path, config.access.names_others(::geteuid()) ? 0666 : 0600);
+  auto listener = session::listen_at(path, socket_mode(config.access));
   if (!listener) return pass(std::move(listener));
   return Listening{.fd = std::move(listener->fd), .path = std::move(path), .inode = listener->inode};
 }
@@ -282,6 +285,24 @@ base::Result<base::Fd> channels_directory(int store_directory) {
   return base::open_at(store_directory, "channels", O_RDONLY | O_DIRECTORY);
 }
 
+// Intake thread. Settings that cannot be read change nothing: the daemon goes on as it was.
+void reload(const Config& running, const ReadSettings& read_settings, const Listening& listening, session::Intake& intake) {
+  ::sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", static_cast<unsigned long long>(base::monotonic_ns() / base::kNsPerUs));
+  if (auto wanted = read_settings(); !wanted) {
+    log_line(Priority::error, "the settings stay as they were: %s", wanted.error().text.c_str());
+  } else {
+    if (!listening.path.empty() && ::chmod(listening.path.c_str(), socket_mode(wanted->access)) != 0) {
+      log_line(Priority::warning, "chmod %s: %s", listening.path.c_str(), std::strerror(errno));
+    }
+    intake.set_access(wanted->access);
+    log_line(Priority::notice, "settings read again: access as configured for whoever attaches from now on");
+    for (const std::string& key : only_at_start(running, *wanted)) {
+      log_line(Priority::warning, "%s was changed; that holds from the next start on", key.c_str());
+    }
+  }
+  ::sd_notify(0, "READY=1");
+}
+
 void answer_what_was_in_flight(Store& store, const std::vector<session::Intake::Adopted>& adopted) {
   const auto& decided = store.decided();
   if (!decided) return;
@@ -294,15 +315,15 @@ void answer_what_was_in_flight(Store& store, const std::vector<session::Intake::
 
 }  // namespace
 
-Status run_server(const Config& config) {
+Status run_server(const Config& config, const ReadSettings& read_settings) {
   // Before any thread: they all inherit it, and the intake thread reads what comes.
   sigset_t signals;
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);
   ::sigaddset(&signals, SIGINT);
+  ::sigaddset(&signals, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
-  ::signal(SIGHUP, SIG_IGN);
   ::signal(SIGXFSZ, SIG_IGN);  // the I/O room wants the error instead
   const uint64_t descriptors = raise_descriptor_limit();
   if (descriptors < kDescriptorsKept + kDescriptorsPerSession) {
@@ -395,6 +416,7 @@ Status run_server(const Config& config) {
   store.set_pin_source(&sessions);
   store.set_index_publisher(
       [&intake](int fd, uint32_t homes_log2, uint64_t generation) { intake.publish_index(fd, homes_log2, generation); });
+  intake.set_reload([&] { reload(config, read_settings, *listening, intake); });
   StoreLoop loop(store, sessions, mail, epoll.get(), uint64_t{config.spin_us} * base::kNsPerUs);
   if (auto s = loop.prepare(); !s) return stop_listening(std::move(s));
   std::thread intake_thread([&intake] { intake.run(); });

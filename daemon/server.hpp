@@ -6,6 +6,8 @@
 // that a client can write, so none has a repair.
 #pragma once
 
+#include <functional>
+
 #include "base/error.hpp"
 #include "daemon/config.hpp"
 
@@ -13,7 +15,12 @@ namespace warmtier::daemon {
 
 constexpr uint64_t kStoreLockWaitNs = 5'000'000'000;
 
-// Opens (or makes) the store and serves it until SIGTERM or SIGINT.
-base::Status run_server(const Config& config);
+// The settings as flags and file say now.
+using ReadSettings = std::function<base::Result<Config>()>;
+
+// Opens (or makes) the store and serves it until SIGTERM or SIGINT. On SIGHUP the settings are read again, and access is as they
+// say for those who attach from then on. A session keeps what it was granted, and a client may rely on the content cap that its
+// welcome named.
+base::Status run_server(const Config& config, const ReadSettings& read_settings);
 
 }  // namespace warmtier::daemon

@@ -21,7 +21,7 @@
 
 namespace warmtier::daemon::session {
 
-// What does not change while the daemon runs.
+// What does not change while the daemon runs, but for `access`: a reload sets it, on the intake thread.
 struct World {
   AccessRules access;
   uid_t own_uid = 0;

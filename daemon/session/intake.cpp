@@ -69,6 +69,7 @@ base::Status Intake::open(base::Fd listener) {
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);
   ::sigaddset(&signals, SIGINT);
+  ::sigaddset(&signals, SIGHUP);
   signals_.reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) return base::fail_errno(errno, "signalfd");
   auto spare = base::open_at(AT_FDCWD, "/dev/null", O_RDONLY);
@@ -177,6 +178,10 @@ void Intake::run() {
 void Intake::handle_signal() {
   signalfd_siginfo info{};
   while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+    if (info.ssi_signo == SIGHUP) {
+      if (reload_) reload_();
+      continue;
+    }
     log_line(Priority::info, "stopping: signal %u from process %u", info.ssi_signo, info.ssi_pid);
     mail_.to_store.post(Stop{});
   }

@@ -32,7 +32,7 @@ class Intake {
  public:
   Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_epoll);
 
-  // `listener` listens; SIGTERM and SIGINT are blocked in every thread and come by a signalfd.
+  // `listener` listens; SIGTERM, SIGINT and SIGHUP are blocked in every thread and come by a signalfd.
   base::Status open(base::Fd listener);
   // Sessions of an earlier daemon. Returns the channel and its sessions for the store thread.
   struct Adopted {
@@ -40,6 +40,10 @@ class Intake {
     std::vector<std::shared_ptr<Session>> orphans;
   };
   base::Result<Adopted> adopt(AdoptedChannel channel);
+  // What SIGHUP does, on this thread.
+  void set_reload(std::function<void()> reload) { reload_ = std::move(reload); }
+  // For hellos from now on; by run()'s thread.
+  void set_access(AccessRules access) { world_.access = std::move(access); }
   // Until the store thread says quit.
   void run();
 
@@ -99,9 +103,10 @@ class Intake {
   [[nodiscard]] int timeout_ms() const noexcept;
   [[nodiscard]] uint32_t sessions_of(uid_t uid) const noexcept;
 
-  const World world_;
+  World world_;
   Mailboxes& mail_;
   const Stage stage_;
+  std::function<void()> reload_;
   const int doorbell_epoll_;
   Rooms rooms_;
   base::Fd epoll_;

@@ -110,3 +110,45 @@ Test(config, socket_is_looked_for_where_the_service_manager_says) {
   ::unsetenv("RUNTIME_DIRECTORY");
   if (::geteuid() == 0) cr_assert(default_socket_path().value() == "/run/warmtier/sock");
 }
+
+Test(config, printed_settings_read_back_are_the_same) {
+  Config config;
+  cr_assert(parse_config(R"(
+[store]
+path = "/it's \"here\"\\n"
+dimensions = 12
+checkpoint_interval_ms = 77
+[daemon]
+io = "threads"
+[access]
+others = "read"
+private_channel = true
+users = { 4242 = "none", 4241 = "admin" }
+)",
+                         "w.toml", &config)
+                .has_value());
+  const std::string text = config_text(config);
+  Config again;
+  const auto status = parse_config(text, "again.toml", &again);
+  cr_assert(status.has_value(), "%s in\n%s", status ? "" : status.error().text.c_str(), text.c_str());
+  cr_assert(again.store == config.store);
+  cr_assert(again.access.users == config.access.users);
+  cr_assert(again.access.groups.empty());
+  cr_assert(again.io == io::Choice::threads);
+  cr_assert_eq(again.checkpoint_interval_ms, 77);
+  cr_assert(config_text(again) == text);
+}
+
+Test(config, a_reload_names_the_keys_that_wait_for_the_next_start) {
+  Config running;
+  Config wanted;
+  wanted.prepared_slots += 1;
+  wanted.socket = "/elsewhere";
+  wanted.access.others = layout::Access::read;
+  const std::vector<std::string> expected = {"store.prepared_slots", "daemon.socket"};
+  cr_assert(only_at_start(running, wanted) == expected);
+  // A wish that says what holds anyway changes nothing.
+  wanted = running;
+  wanted.dimensions = kDimensionsDefault;
+  cr_assert(only_at_start(running, wanted).empty());
+}
