@@ -67,12 +67,15 @@ def section(text):
 def page(header, version):
     opening, rest = re.match(r'/\*(.*?)\*/(.*)', header, flags=re.S).groups()
     conventions, caveats = re.search(r'Conventions\s*\n(.*)\n\s*\*?\s*\n?\s*\*\s*Caveats\s*\n(.*)', opening, flags=re.S).groups()
-    pieces = re.split(r'/\* ---- (.*?) -+ \*/', rest)
+    # A section's heading may go on as a paragraph.
+    pieces = re.split(r'/\* ---- (.*?) -+(?: \*/|\n((?:(?!\*/).)*)\*/)', rest, flags=re.S)
     # Before the first section: the results and the limits.
     head = '\n'.join(re.findall(r'^/\* The closed table.*?(?=^typedef struct warm_client)', pieces[0], flags=re.S | re.M))
     names, prototypes, sections = [], [], ''
-    for title, text in zip(pieces[1::2], pieces[2::2]):
+    for title, paragraph, text in zip(pieces[1::3], pieces[2::3], pieces[3::3]):
         found, declared, out = section(text)
+        if paragraph:
+            out = escaped(' '.join(unwrapped(paragraph).split())) + '\n' + out
         names += found
         prototypes += declared
         sections += f'.SH {title.upper()}\n{out}'

@@ -47,7 +47,7 @@ print('content:', bytes(content).decode())
 try:
     client.close()
 except warmtier.Error as error:
-    print('close while an array is there:', str(error).split('(')[-1].rstrip(')'))
+    print('close while an array is there:', error.name)
 del embedding, content
 gc.collect()
 client.close()

@@ -7,6 +7,7 @@ import ctypes as c
 import os
 
 OK, NOT_FOUND = 0, -2
+TICKETS_MAX = 256
 IF_ANY, IF_ABSENT, IF_SEQUENCE = 0, 1, 2
 GIVEN_CONTENT, GIVEN_CREATED, GIVEN_LAST_ACCESS = 1, 2, 4
 
@@ -16,11 +17,12 @@ for _name in ('warm_error_name', 'warm_strerror', 'warm_last_error', 'warm_versi
 
 
 class Error(Exception):
-    """What a call answered; `code` is one of WARM_E_*."""
+    """What a call answered: `code` is one of WARM_E_*, `name` its name."""
 
-    def __init__(self, code):
-        super().__init__(f'{_library.warm_last_error().decode()} ({_library.warm_error_name(code).decode()})')
+    def __init__(self, code, text=None):
         self.code = code
+        self.name = _library.warm_error_name(code).decode()
+        super().__init__(f'{text or _library.warm_last_error().decode()} ({self.name})')
 
 
 class NotFound(Error, KeyError):
@@ -64,6 +66,14 @@ class _View(_Sized):
                 ('activation', c.c_float), ('decay_rate', c.c_float), ('recall_count', c.c_uint32), ('internal', c.c_uint64 * 6)]
 
 
+class _Result(c.Structure):
+    _fields_ = [('code', c.c_int32), ('reserved', c.c_uint32), ('sequence', c.c_uint64)]
+
+
+class _Completion(c.Structure):
+    _fields_ = [('ticket', c.c_uint64), ('result', _Result)]
+
+
 class _InPlace:
     """What NumPy asks for an array over memory that somebody else owns; the array keeps this object, and this object the owner."""
 
@@ -82,6 +92,15 @@ def _address_of_floats(embedding):
     import numpy
     row = numpy.ascontiguousarray(embedding, dtype='<f4')
     return row.ctypes.data, row.size, row
+
+
+def _memory(id, embedding, content, fields):
+    """The struct, and what it points to besides `id` and `content`."""
+    address, number, kept = _address_of_floats(embedding)
+    given = (GIVEN_CONTENT if content is not None else 0) | (GIVEN_CREATED if 'created_ns' in fields else 0)
+    given |= GIVEN_LAST_ACCESS if 'last_access_ns' in fields else 0
+    return _Memory(given=given, id=id, id_bytes=len(id), embedding=address, dimensions=number, content=content,
+                   content_bytes=len(content or b''), **{'confidence': 1.0, **fields}), kept
 
 
 class View:
@@ -144,15 +163,17 @@ class Client:
 
     def put(self, id, embedding, content=None, **fields):
         """Stores a memory; its sequence. Fields: condition, if_sequence, created_ns, last_access_ns, confidence, .."""
-        address, number, kept = _address_of_floats(embedding)
-        given = (GIVEN_CONTENT if content is not None else 0) | (GIVEN_CREATED if 'created_ns' in fields else 0)
-        given |= GIVEN_LAST_ACCESS if 'last_access_ns' in fields else 0
-        memory = _Memory(given=given, id=id, id_bytes=len(id), embedding=address, dimensions=number, content=content,
-                         content_bytes=len(content or b''), **{'confidence': 1.0, **fields})
+        memory, _kept = _memory(id, embedding, content, fields)
         sequence = c.c_uint64()
         _must(_library.warm_put(self._handle, c.byref(memory), c.byref(sequence)))
-        del kept
         return sequence.value
+
+    def submit(self, id, embedding, content=None, **fields):
+        """Hands in a put and does not wait for it; its ticket."""
+        memory, _kept = _memory(id, embedding, content, fields)
+        ticket = c.c_uint64()
+        _must(_library.warm_put_submit(self._handle, c.byref(memory), c.byref(ticket)))
+        return ticket.value
 
     def get(self, id):
         raw = _View()
@@ -161,3 +182,42 @@ class Client:
 
     def remove(self, id):
         _must(_library.warm_remove(self._handle, id, c.c_size_t(len(id)), IF_ANY, c.c_uint64(0), 0, None))
+
+
+class Events:
+    """A client's puts under asyncio; made and used in a running loop."""
+
+    def __init__(self, client):
+        import asyncio
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._room = asyncio.Semaphore(TICKETS_MAX)
+        self._futures = {}
+        descriptor = c.c_int()
+        _must(_library.warm_completion_fd(client._handle, c.byref(descriptor)))
+        self._descriptor = descriptor.value
+        self._loop.add_reader(self._descriptor, self._harvest)
+        self._harvest()  # finds nothing, and arms the descriptor
+
+    def close(self):
+        self._loop.remove_reader(self._descriptor)
+
+    async def put(self, id, embedding, content=None, **fields):
+        """Like Client.put; the loop goes on meanwhile."""
+        async with self._room:
+            future = self._loop.create_future()
+            self._futures[self._client.submit(id, embedding, content, **fields)] = future
+            result = await future
+        if result.code != OK:
+            raise Error(result.code, _library.warm_strerror(result.code).decode())
+        return result.sequence
+
+    def _harvest(self):
+        done = (_Completion * 64)()
+        count = c.c_size_t(1)
+        while count.value > 0:
+            _must(_library.warm_completions(self._client._handle, done, c.c_size_t(len(done)), c.byref(count)))
+            for completion in done[:count.value]:
+                future = self._futures.pop(completion.ticket)
+                if not future.done():
+                    future.set_result(_Result.from_buffer_copy(completion.result))
