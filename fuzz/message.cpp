@@ -44,6 +44,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t n) {
     }
     case MessageKind::segments_wanted:
     case MessageKind::bye: WARM_ASSERT(n == sizeof(MessageHeader)); break;
+    case MessageKind::accept: {
+      Accept m;
+      std::memcpy(&m, data, sizeof m);
+      WARM_ASSERT(n == sizeof m && m.count <= kForsakenPerMessage);
+      break;
+    }
     default: WARM_ASSERT(false);
   }
   return 0;

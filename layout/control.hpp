@@ -4,7 +4,8 @@
 //   client                          daemon
 //   hello [channel, session] ------>              the two descriptors only to resume an earlier session
 //                          <------ welcome [tier, index, feed, status, results, channel, session] or refuse
-//                          <------ segments [..]  one or more, the last says so; all known segments
+//   accept                 ------>                the session is mapped; and which of this process's sessions are over
+//                          <------ segments [..]  one or more, the last says so; all known segments; the session is live
 //   segments_wanted        ------> segments [..]  the same list anew, with `epoch`
 //                          <------ index [index]  a larger table; the generation changes after it was sent
 //   put [content memfd]    ------>                content that does not fit a lane; answered in its result cell
@@ -33,7 +34,8 @@ enum class MessageKind : uint32_t {
   segments_wanted = 5,
   index = 6,
   put = 7,
-  bye = 8
+  bye = 8,
+  accept = 9
 };
 
 // Regions whose fingerprints the handshake compares, in this order.
@@ -120,5 +122,15 @@ static_assert(sizeof(Hello) == 16 + 72 + 32 + 8 && sizeof(Welcome) == 112 && siz
 struct Bye {
   MessageHeader header;
 };
+
+// Answers a welcome. Sessions of the same process that it has given up without a daemon's knowing: their pins are void.
+constexpr uint32_t kForsakenPerMessage = 16;
+struct Accept {
+  MessageHeader header;
+  uint32_t count;  // of `sessions`
+  uint32_t reserved;
+  uint64_t sessions[kForsakenPerMessage];  // numbers; zeros behind the last
+};
+static_assert(sizeof(Accept) == 16 + 8 * kForsakenPerMessage);
 
 }  // namespace warmtier::layout

@@ -281,7 +281,7 @@ static_assert(complete(kDoneLine, sizeof(DoneLine)));
 
 constexpr Field kSessionEntry[] = {
     WARM_FIELD(SessionEntry, number, "of the session; a new tenant's is stored before the state"),
-    WARM_FIELD(SessionEntry, state, "0 none, 1 live, 2 dead"),
+    WARM_FIELD(SessionEntry, state, "0 none, 1 live, 2 dead, 3 offered: not accepted yet"),
     WARM_FIELD(SessionEntry, pid, "as the daemon sees it; 0: it cannot"),
     WARM_FIELD(SessionEntry, start_time, "of the process, in clock ticks since boot"),
     WARM_FIELD(SessionEntry, pidfs_inode, "0: the kernel has none"),
@@ -403,7 +403,8 @@ static_assert(complete(kSessionRegion, sizeof(SessionRegion)));
 // ---- control ----------------------------------------------------------------------------------------------------------------
 
 constexpr Field kMessageHeader[] = {
-    WARM_FIELD(MessageHeader, kind, "1 hello, 2 welcome, 3 refuse, 4 segments, 5 segments_wanted, 6 index, 7 put, 8 bye"),
+    WARM_FIELD(MessageHeader, kind,
+               "1 hello, 2 welcome, 3 refuse, 4 segments, 5 segments_wanted, 6 index, 7 put, 8 bye, 9 accept"),
     WARM_FIELD(MessageHeader, bytes, "of the whole message"),
 };
 static_assert(complete(kMessageHeader, sizeof(MessageHeader)));
@@ -486,6 +487,14 @@ constexpr Field kBye[] = {
 };
 static_assert(complete(kBye, sizeof(Bye)));
 
+constexpr Field kAccept[] = {
+    WARM_FIELD(Accept, header, "MessageHeader"),
+    WARM_FIELD(Accept, count, "of `sessions`"),
+    WARM_FIELD(Accept, reserved, kZero),
+    WARM_FIELD(Accept, sessions, "sessions of this process that are over for it; zeros behind the last"),
+};
+static_assert(complete(kAccept, sizeof(Accept)));
+
 #undef WARM_FIELD
 
 // clang-format off
@@ -529,6 +538,7 @@ constexpr Struct kStructs[] = {
     WARM_STRUCT(IndexMessage, Region::control),
     WARM_STRUCT(PutMessage, Region::control),
     WARM_STRUCT(Bye, Region::control),
+    WARM_STRUCT(Accept, Region::control),
 };
 
 #undef WARM_STRUCT

@@ -364,12 +364,13 @@ struct DoneLine {
 };
 static_assert(sizeof(DoneLine) == kCacheLineBytes);
 
-enum class SessionState : uint32_t { none = 0, live = 1, dead = 2 };
+enum class SessionState : uint32_t { none = 0, live = 1, dead = 2, offered = 3 };
 
-// writer: store thread; order of a new tenant: number, then state := live.
+// writer: store thread; order of a new tenant: number, then state := offered; live when its client has accepted. Law: nothing
+// is pinned or published in a session that is not live yet, so one that a dead daemon only offered is void.
 struct SessionEntry {
   uint64_t number;
-  uint32_t state;         // SessionState
+  uint32_t state;         // SessionState: none or dead, offered, live, dead
   uint32_t pid;           // as the daemon sees it; 0: it cannot
   uint64_t start_time;    // of the process, clock ticks since boot
   uint64_t pidfs_inode;   // 0: the kernel has none

@@ -305,6 +305,17 @@ Verdict validate_refuse(std::span<const std::byte> bytes) noexcept {
   return std::memchr(m.text, 0, sizeof m.text) != nullptr ? Verdict::good : Verdict::bad_geometry;
 }
 
+Verdict validate_accept(std::span<const std::byte> bytes) noexcept {
+  Accept m;
+  if (bytes.size() != sizeof m) return Verdict::bad_geometry;
+  std::memcpy(&m, bytes.data(), sizeof m);
+  if (m.count > kForsakenPerMessage) return Verdict::bad_geometry;
+  for (uint32_t i = 0; i < kForsakenPerMessage; ++i) {
+    if ((m.sessions[i] != 0) != (i < m.count)) return Verdict::bad_geometry;
+  }
+  return m.reserved == 0 ? Verdict::good : Verdict::reserved_not_zero;
+}
+
 }  // namespace
 
 Verdict validate_message(std::span<const std::byte> bytes) noexcept {
@@ -321,6 +332,7 @@ Verdict validate_message(std::span<const std::byte> bytes) noexcept {
     case MessageKind::index: return validate_index_message(bytes);
     case MessageKind::put: return validate_put(bytes);
     case MessageKind::bye: return bytes.size() == sizeof(Bye) ? Verdict::good : Verdict::bad_geometry;
+    case MessageKind::accept: return validate_accept(bytes);
   }
   return Verdict::bad_magic;
 }

@@ -17,6 +17,8 @@ namespace {
 
 base::Status unavailable(const char* reason) { return base::fail(WARM_E_UNAVAILABLE, "%s", reason); }
 
+constexpr uint64_t kFarewellNsMax = 200 * base::kNsPerMs;
+
 // What passes by itself when a daemon is coming back.
 bool worth_another_try(int32_t code) { return code == WARM_E_UNAVAILABLE || code == WARM_E_BUSY; }
 
@@ -44,7 +46,9 @@ ClientState::~ClientState() {
 
 base::Status ClientState::open(const base::Deadline& deadline) {
   const std::lock_guard guard(mutex_);
-  return connect(deadline);
+  auto opened = connect(deadline);
+  if (!opened && !links_.empty()) forsake(links_.back()->forsaken());
+  return opened;
 }
 
 base::Status ClientState::refresh(Need need, const base::Deadline& deadline) {
@@ -92,17 +96,18 @@ base::Status ClientState::refresh(Need need, const base::Deadline& deadline) {
   }
 }
 
+std::optional<Resume> ClientState::resume() const {
+  if (links_.empty()) return std::nullopt;
+  const Link& link = *links_.back();
+  return Resume{.session = link.session,
+                .channel = link.channel_number,
+                .session_index = link.session_index,
+                .channel_file = link.channel_file.get(),
+                .session_file = link.session_file.get()};
+}
+
 base::Status ClientState::connect(const base::Deadline& deadline) {
-  std::optional<Resume> resume;
-  if (!links_.empty()) {
-    const Link& link = *links_.back();
-    resume = Resume{.session = link.session,
-                    .channel = link.channel_number,
-                    .session_index = link.session_index,
-                    .channel_file = link.channel_file.get(),
-                    .session_file = link.session_file.get()};
-  }
-  auto greeting = greet(socket_path_, resume, deadline);
+  auto greeting = greet(socket_path_, resume(), deadline);
   if (!greeting) return base::pass(std::move(greeting));
   return adopt(std::move(*greeting), deadline);
 }
@@ -152,11 +157,20 @@ base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadlin
     links_.reserve(links_.size() + 1);
     auto link = Link::make(std::move(parts), tier_->store_id);
     if (!link) return base::pass(std::move(link));
+    if (!links_.empty()) forsake(links_.back()->forsaken());
     (*link)->older = newest_link_.load(std::memory_order_relaxed);
     newest_link_.store(link->get(), std::memory_order_release);
     links_.push_back(std::move(*link));
   }
-  if (auto listed = await_list(*connection, 1, deadline); !listed) return listed;
+  WARM_STEP("client.accept.before");
+  const int socket = connection->socket.get();
+  if (auto sent = send_accept(socket, forsaken_of(tier_->store_id, layout::kForsakenPerMessage), deadline); !sent) return sent;
+  WARM_STEP("client.accept.after");
+  // The list says that the session is live: not before it may anything be pinned or published in it.
+  if (auto listed = await_list(*connection, 1, deadline); !listed) {
+    if (attachment.load(std::memory_order_relaxed) == nullptr) send_bye(socket);  // nobody has used it
+    return listed;
+  }
 
   auto next = std::make_unique<Attachment>();
   next->buckets = reinterpret_cast<const layout::Bucket*>(index->data() + sizeof(layout::IndexHeader));
@@ -490,16 +504,24 @@ bool ClientState::drain_without_waiting() {
   return true;
 }
 
-void ClientState::say_bye() noexcept {
-  const Attachment* now = attachment.load(std::memory_order_acquire);
-  if (now == nullptr) return;
+void ClientState::leave() {
+  if (links_.empty()) return;
   for (ThreadRecord* record = threads_.load(std::memory_order_acquire); record != nullptr; record = record->next) {
     flush_counters(*record);
   }
-  layout::Bye bye{};
-  bye.header = {.kind = static_cast<uint32_t>(layout::MessageKind::bye), .bytes = sizeof bye};
-  // When it cannot be sent the daemon learns it from the process's end.
-  (void)::send(now->connection->socket.get(), &bye, sizeof bye, MSG_DONTWAIT | MSG_NOSIGNAL);
+  forsake(links_.back()->forsaken());
+  const Attachment* now = attachment.load(std::memory_order_acquire);
+  if (now != nullptr && now->link == links_.back().get() && !peer_gone(now->connection->socket.get())) {
+    send_bye(now->connection->socket.get());
+    return;
+  }
+  // What is said to a dead daemon the next one would never hear, if this process does not attach again.
+  if (!WARM_RULE("client.farewell_to_the_next")) return;
+  const auto deadline = base::Deadline::after_ns(std::min(timeout_ns, kFarewellNsMax));
+  auto greeting = greet(socket_path_, resume(), deadline);
+  if (!greeting) return;
+  const auto forsaken = forsaken_of(tier_->store_id, layout::kForsakenPerMessage);
+  if (send_accept(greeting->socket.get(), forsaken, deadline)) send_bye(greeting->socket.get());
 }
 
 // ---- Pins, counters, threads
@@ -625,7 +647,7 @@ base::Status Client::close() {
   if (const uint64_t out = state->views_out(); out != 0) {
     return base::fail(WARM_E_BUSY, "%lu views are held; release them first", out);
   }
-  state->say_bye();
+  state->leave();
   return {};
 }
 

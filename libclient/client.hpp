@@ -83,8 +83,9 @@ class ClientState {
   base::Status refresh(Need need, const base::Deadline& deadline);
   // Asks for the list of segments and waits for the answer. Nothing when the daemon went away meanwhile.
   base::Status fetch_segments(const base::Deadline& deadline);
-  // Goodbye to the daemon.
-  void say_bye() noexcept;
+  // Gives all sessions up: the daemon is told, or the next one that this process attaches to. Waits for a daemon that has taken
+  // the place of the one that knew them, for a moment.
+  void leave();
 
   // A put whose content goes by the control socket. Who made it keeps it until its answer: each later daemon gets it too, unless
   // it says that `number` was carried out. Numbers rise in the order in which they are first sent.
@@ -131,6 +132,7 @@ class ClientState {
   };
 
   base::Status connect(const base::Deadline& deadline);
+  [[nodiscard]] std::optional<Resume> resume() const;
   base::Status adopt(Greeting greeting, const base::Deadline& deadline);
   void publish(std::unique_ptr<Attachment> next);
   base::Result<bool> take_index(uint64_t generation);

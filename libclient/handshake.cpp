@@ -187,6 +187,20 @@ base::Status send_message(int socket, const void* bytes, size_t n, const int* fi
   }
 }
 
+base::Status send_accept(int socket, const std::vector<uint64_t>& forsaken, const base::Deadline& deadline) {
+  layout::Accept accept{};
+  accept.header = {.kind = static_cast<uint32_t>(layout::MessageKind::accept), .bytes = sizeof accept};
+  accept.count = static_cast<uint32_t>(std::min<size_t>(forsaken.size(), layout::kForsakenPerMessage));
+  std::copy_n(forsaken.begin(), accept.count, accept.sessions);
+  return send_message(socket, &accept, sizeof accept, nullptr, 0, deadline);
+}
+
+void send_bye(int socket) noexcept {
+  layout::Bye bye{};
+  bye.header = {.kind = static_cast<uint32_t>(layout::MessageKind::bye), .bytes = sizeof bye};
+  (void)::send(socket, &bye, sizeof bye, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 void wait_readable(int socket, uint64_t ns) noexcept { wait_for(socket, POLLIN, ns); }
 void wait_writable(int socket, uint64_t ns) noexcept { wait_for(socket, POLLOUT, ns); }
 

@@ -67,6 +67,11 @@ struct Greeting {
   base::Fd tier, index, feed, status, results, channel, session;
 };
 
+// Answers a welcome: the session is mapped, and these sessions of this process are over.
+base::Status send_accept(int socket, const std::vector<uint64_t>& forsaken, const base::Deadline& deadline);
+// The session of this socket is over. It waits for nothing: when it cannot be sent, the next daemon is told.
+void send_bye(int socket) noexcept;
+
 // WARM_E_UNAVAILABLE: nobody listens, or whoever did went away. Other codes are the daemon's refusal or failures here.
 base::Result<Greeting> greet(const std::string& path, const std::optional<Resume>& resume, const base::Deadline& deadline);
 

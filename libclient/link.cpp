@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <cstring>
 #include <span>
 
 #include "layout/validate.hpp"
@@ -19,7 +20,8 @@ base::Status judge(layout::Verdict verdict, const char* what) {
 
 }  // namespace
 
-Link::Link(Parts&& parts, std::byte* channel, base::WriteMapping&& session_map, base::ReadMapping&& results)
+Link::Link(Parts&& parts, std::byte* channel, base::WriteMapping&& session_map, std::shared_ptr<const base::ReadMapping> results,
+           const uint8_t (&store_id)[16])
     : id(next_identity()),
       session(parts.session),
       channel_number(parts.channel),
@@ -31,13 +33,15 @@ Link::Link(Parts&& parts, std::byte* channel, base::WriteMapping&& session_map, 
       session_map_(std::move(session_map)),
       results_(std::move(results)),
       region_(reinterpret_cast<layout::SessionRegion*>(session_map_.data())),
-      done_(reinterpret_cast<const layout::DoneLine*>(results_.data() + sizeof(layout::ResultsHeader))),
-      sessions_(reinterpret_cast<const layout::SessionEntry*>(results_.data() + layout::results_sessions_offset(lanes))),
+      done_(reinterpret_cast<const layout::DoneLine*>(results_->data() + sizeof(layout::ResultsHeader))),
+      sessions_(reinterpret_cast<const layout::SessionEntry*>(results_->data() + layout::results_sessions_offset(lanes))),
       commits_(reinterpret_cast<layout::CommitLine*>(channel + layout::channel_commits_offset())),
       locks_(reinterpret_cast<layout::LaneLock*>(channel + layout::channel_locks_offset(lanes))),
       pins(*region_),
-      cells(reinterpret_cast<const layout::ResultCell*>(results_.data() + layout::results_cells_offset(lanes)) +
-            uint64_t{session_index} * layout::kCellsPerSession) {}
+      cells(reinterpret_cast<const layout::ResultCell*>(results_->data() + layout::results_cells_offset(lanes)) +
+            uint64_t{session_index} * layout::kCellsPerSession) {
+  std::memcpy(store_id_, store_id, sizeof store_id_);
+}
 
 base::Result<std::unique_ptr<Link>> Link::make(Parts parts, const uint8_t (&store_id)[16]) {
   if (parts.lanes < layout::kLanesMin || parts.lanes > layout::kLanesMax || parts.session_index >= layout::kSessionsPerChannel ||
@@ -88,7 +92,8 @@ base::Result<std::unique_ptr<Link>> Link::make(Parts parts, const uint8_t (&stor
                       layout::load_relaxed(header->lanes), parts.lanes);
   }
 
-  std::unique_ptr<Link> link(new Link(std::move(parts), *channel, std::move(*session_map), std::move(*results)));
+  std::unique_ptr<Link> link(new Link(std::move(parts), *channel, std::move(*session_map),
+                                      std::make_shared<const base::ReadMapping>(std::move(*results)), store_id));
   link->results_inode_ = *results_inode;
   return link;
 }
@@ -112,9 +117,15 @@ bool Link::session_dead(uint64_t session_number) const noexcept {
   for (uint32_t i = 0; i < layout::kSessionsPerChannel; ++i) {
     const layout::SessionEntry& entry = sessions_[i];
     if (layout::load_acquire(entry.number) != session_number) continue;
-    return layout::load_acquire(entry.state) != static_cast<uint32_t>(layout::SessionState::live);
+    return layout::load_acquire(entry.state) == static_cast<uint32_t>(layout::SessionState::dead);
   }
   return true;  // its entry has another tenant
+}
+
+Forsaken Link::forsaken() const noexcept {
+  Forsaken it{.store_id = {}, .session = session, .results = results_, .entry = &sessions_[session_index]};
+  std::memcpy(it.store_id, store_id_, sizeof it.store_id);
+  return it;
 }
 
 }  // namespace warmtier::libclient

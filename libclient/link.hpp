@@ -13,6 +13,7 @@
 #include "layout/layout.hpp"
 #include "libclient/cells.hpp"
 #include "libclient/pins.hpp"
+#include "libclient/process.hpp"
 
 namespace warmtier::libclient {
 
@@ -42,6 +43,8 @@ class Link {
   }
   // Whether the daemon says that this session is over.
   [[nodiscard]] bool session_dead(uint64_t session_number) const noexcept;
+  // What says so of this link's own session; outlives the link as long as somebody holds it.
+  [[nodiscard]] Forsaken forsaken() const noexcept;
 
   const uint64_t id;  // of this link in this process; never repeats
   const uint64_t session;
@@ -53,12 +56,14 @@ class Link {
   Link* older = nullptr;  // of the same client; set before the link is published
 
  private:
-  Link(Parts&& parts, std::byte* channel, base::WriteMapping&& session_map, base::ReadMapping&& results);
+  Link(Parts&& parts, std::byte* channel, base::WriteMapping&& session_map, std::shared_ptr<const base::ReadMapping> results,
+       const uint8_t (&store_id)[16]);
 
   base::InodeId results_inode_;
+  uint8_t store_id_[16];
   std::byte* channel_;  // stays mapped for ever: mutexes lie in it
   base::WriteMapping session_map_;
-  base::ReadMapping results_;
+  std::shared_ptr<const base::ReadMapping> results_;
   layout::SessionRegion* region_;
   const layout::DoneLine* done_;
   const layout::SessionEntry* sessions_;

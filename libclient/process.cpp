@@ -8,11 +8,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <vector>
 
 #include "base/assert.hpp"
+#include "base/failpoint.hpp"
 #include "base/fd.hpp"
 #include "base/mapping.hpp"
 #include "libclient/client.hpp"
@@ -29,9 +32,18 @@ struct Registry {
   const uint64_t stamp;
   std::mutex mutex;  // rank: above every client's; held for looking up and for leaving only
   std::vector<ClientState*> states;
+  std::mutex forsaken_mutex;  // rank: below every client's
+  std::deque<Forsaken> forsaken;
   explicit Registry(uint64_t s) : stamp(s) {}
 };
 std::atomic<Registry*> current_registry{nullptr};
+
+constexpr size_t kForsakenMax = 1024;  // what is dropped beyond it is awaited until this process ends
+
+bool is_over(const Forsaken& one) noexcept {
+  return layout::load_acquire(one.entry->number) != one.session ||
+         layout::load_acquire(one.entry->state) == static_cast<uint32_t>(layout::SessionState::dead);
+}
 
 // Channels' maps, pushed only: a child inherits them as they are, at whatever moment the fork came, and uses them.
 struct ChannelMap {
@@ -188,6 +200,32 @@ bool register_membarrier() noexcept { return ::syscall(SYS_membarrier, MEMBARRIE
 void membarrier_all_threads() noexcept {
   // Cannot fail once it was registered.
   WARM_ASSERT(::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0);
+}
+
+void forsake(Forsaken session) {
+  Registry& all = registry();
+  const std::lock_guard lock(all.forsaken_mutex);
+  std::erase_if(all.forsaken, is_over);
+  if (all.forsaken.size() == kForsakenMax) all.forsaken.pop_front();
+  all.forsaken.push_back(std::move(session));
+}
+
+std::vector<uint64_t> forsaken_of(const uint8_t (&store_id)[16], size_t most) {
+  Registry& all = registry();
+  const std::lock_guard lock(all.forsaken_mutex);
+  std::erase_if(all.forsaken, is_over);
+  std::vector<uint64_t> sessions;
+  if (!WARM_RULE("client.forsaken_are_named")) return sessions;
+  std::deque<Forsaken> said;
+  std::deque<Forsaken> unsaid;
+  for (Forsaken& one : all.forsaken) {
+    const bool named = sessions.size() < most && std::memcmp(one.store_id, store_id, sizeof store_id) == 0;
+    if (named) sessions.push_back(one.session);
+    (named ? said : unsaid).push_back(std::move(one));
+  }
+  all.forsaken = std::move(unsaid);
+  std::ranges::move(said, std::back_inserter(all.forsaken));
+  return sessions;
 }
 
 void register_state(ClientState& state) {

@@ -3,9 +3,14 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "base/error.hpp"
+#include "base/mapping.hpp"
+#include "layout/layout.hpp"
 
 namespace warmtier::libclient {
 
@@ -63,6 +68,18 @@ struct ThreadSlot {
 extern thread_local constinit ThreadSlot thread_slot __attribute__((tls_model("initial-exec")));
 ThreadRecord& join(ClientState& state);
 }  // namespace detail
+
+// A session that this process has given up, while no daemon has said so yet: its client was closed, or a daemon did not take it
+// back. Every daemon of its store is told at the next attaching, else its entry would be awaited as long as the process lives.
+struct Forsaken {
+  uint8_t store_id[16];
+  uint64_t session;
+  std::shared_ptr<const base::ReadMapping> results;  // where a daemon says that it is over
+  const layout::SessionEntry* entry;
+};
+void forsake(Forsaken session);
+// Those of a store, the longest waiting first; each is named again at a later time, after the others.
+std::vector<uint64_t> forsaken_of(const uint8_t (&store_id)[16], size_t most);
 
 // Clients of this process, so that an ending thread finds out which of its records are still somebody's.
 void register_state(ClientState& state);

@@ -114,7 +114,7 @@ base::Status Channel::publish(int directory, uint64_t number) {
 
 void Channel::begin_session(const std::shared_ptr<Session>& session) {
   SessionEntry& entry = results_.entry(session->index);
-  WARM_ASSERT(layout::load_relaxed(entry.state) != static_cast<uint32_t>(SessionState::live));
+  WARM_ASSERT(!has_tenant(entry));
   WARM_FAILPOINT("daemon.entry.before");
   layout::store_relaxed(entry.pid, session->process.pid);
   layout::store_relaxed(entry.start_time, session->process.start_time);
@@ -122,14 +122,21 @@ void Channel::begin_session(const std::shared_ptr<Session>& session) {
   layout::store_relaxed(entry.socket_done, 0);
   layout::store_relaxed(entry.memfd_device, session->memfd.device);
   layout::store_relaxed(entry.memfd_inode, session->memfd.inode);
-  const bool number_first = WARM_RULE("daemon.number_before_live");
-  if (number_first) layout::store_release(entry.number, session->number);
+  layout::store_release(entry.number, session->number);
   WARM_FAILPOINT("daemon.entry.number");
-  layout::store_release(entry.state, static_cast<uint32_t>(SessionState::live));
-  WARM_STEP("daemon.entry.state");
-  if (!number_first) layout::store_release(entry.number, session->number);
-  WARM_FAILPOINT("daemon.entry.live");
+  // A daemon that dies before its client knows the session's number leaves nothing that anybody has to hand back.
+  const auto state = WARM_RULE("daemon.offered_until_accepted") ? SessionState::offered : SessionState::live;
+  layout::store_release(entry.state, static_cast<uint32_t>(state));
+  WARM_FAILPOINT("daemon.entry.offered");
   restore_session(session);
+}
+
+void Channel::accept_session(Session& session) {
+  SessionEntry& entry = results_.entry(session.index);
+  if (layout::load_relaxed(entry.state) != static_cast<uint32_t>(SessionState::offered)) return;  // a hand-back
+  WARM_FAILPOINT("daemon.entry.accepted");
+  layout::store_release(entry.state, static_cast<uint32_t>(SessionState::live));
+  WARM_FAILPOINT("daemon.entry.live");
 }
 
 void Channel::restore_session(const std::shared_ptr<Session>& session) {

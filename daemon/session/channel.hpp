@@ -109,7 +109,8 @@ class Channel {
   [[nodiscard]] bool published() const noexcept { return number_ != 0; }
 
   // Session table: entry steps of protocol section 5, and the private table that lanes are checked against.
-  void begin_session(const std::shared_ptr<Session>& session);  // number and identity are set
+  void begin_session(const std::shared_ptr<Session>& session);  // number and identity are set; its entry is offered
+  void accept_session(Session& session);                          // offered: live from here on
   void restore_session(const std::shared_ptr<Session>& session);  // its entry stands in the file
   void end_session(Session& session);                             // after the sweep
   [[nodiscard]] const std::vector<Session*>& live_sessions() const noexcept { return live_sessions_; }

@@ -88,6 +88,7 @@ base::Result<Intake::Adopted> Intake::adopt(AdoptedChannel channel) {
     connection.state = Connection::State::silent;
     connection.uid = room.channel->key().uid;
     connection.session = orphan.session;
+    connection.known = true;
     connection.pidfd = std::move(orphan.pidfd);
     by_session_[orphan.session.get()] = connection.id;
     if (connection.pidfd) {
@@ -116,11 +117,11 @@ Intake::Connection* Intake::connection_of(const Session& session) noexcept {
   return found == by_session_.end() ? nullptr : find(found->second);
 }
 
-// Rare: a hand-back.
+// One whose number its process knows. Rare: a hand-back.
 Intake::Connection* Intake::find_session(uint64_t number) noexcept {
   for (const auto& [id, connection] : connections_) {
-    const bool settled = connection->state == Connection::State::open || connection->state == Connection::State::silent;
-    if (settled && connection->session && connection->session->number == number) return connection.get();
+    const bool there = connection->known && connection->state != Connection::State::ending;
+    if (there && connection->session->number == number) return connection.get();
   }
   return nullptr;
 }
@@ -196,6 +197,8 @@ bool Intake::handle_mail() {
       handle(*attached);
     } else if (auto* ended = std::get_if<Ended>(&message)) {
       handle(*ended);
+    } else if (auto* accepted = std::get_if<Accepted>(&message)) {
+      handle(*accepted);
     } else if (auto* answered = std::get_if<PutAnswered>(&message)) {
       handle(*answered);
     } else if (auto* dropped = std::get_if<Dropped>(&message)) {
@@ -270,14 +273,20 @@ void Intake::close_socket(Connection& connection) {
   connection.segments.reset();
 }
 
-// The socket is at its end. That is not the end of the session: closefrom() or daemon() do it to a living reader.
+// The socket is at its end. That is not the end of the session: closefrom() or daemon() do it to a living reader. One that was
+// never accepted has no readers.
 void Intake::socket_gone(Connection& connection) {
   if (connection.state == Connection::State::greeting) {
     forget(connection);
     return;
   }
   close_socket(connection);
-  if (connection.state == Connection::State::open) connection.state = Connection::State::silent;
+  if (connection.state == Connection::State::open) settle_without_socket(connection);
+}
+
+void Intake::settle_without_socket(Connection& connection) {
+  connection.state = Connection::State::silent;
+  if (!connection.known) end_session(connection);
 }
 
 void Intake::forget(Connection& connection) {
@@ -354,13 +363,16 @@ bool Intake::handle_packet(Connection& connection, Packet& packet) {
   }
   const bool put = kind == layout::MessageKind::put;
   if (packet.descriptors.size() != (put ? 1U : 0U)) return misbehaved();
-  if (layout::validate_message(message) != layout::Verdict::good) {
+  // A welcome is accepted once and first; who does not like it says bye.
+  const bool in_turn = kind == layout::MessageKind::bye || connection.accepted != (kind == layout::MessageKind::accept);
+  if (layout::validate_message(message) != layout::Verdict::good || !in_turn) {
     socket_gone(connection);
     return false;
   }
   switch (kind) {
     case layout::MessageKind::put: handle_put(connection, message, packet.descriptors.front()); return false;
     case layout::MessageKind::bye: end_session(connection); return false;
+    case layout::MessageKind::accept: handle_accept(connection, message); return static_cast<bool>(connection.socket);
     case layout::MessageKind::segments_wanted:
       mail_.to_store.post(Nudge{});
       connection.segments = snapshot_segments(*world_.published);
@@ -408,22 +420,35 @@ void Intake::handle_hello(Connection& connection, Packet& packet) {
            "user " + std::to_string(peer->uid) + " has no access to this store ([access] in the configuration)");
     return;
   }
-  if (hello.resume_session != 0 && packet.descriptors.size() == 2 && try_resume(connection, hello, *peer, packet)) return;
+  if (hello.resume_session != 0 && packet.descriptors.size() == 2) {
+    switch (try_resume(connection, hello, *peer, packet)) {
+      case Resumption::resumed: return;
+      case Resumption::later:
+        refuse(connection, WARM_E_BUSY, "the session cannot be taken back at this moment; it stays what it is");
+        return;
+      case Resumption::refused: break;
+    }
+  }
   if (auto s = attach_new(connection, hello, *peer, access); !s) refuse(connection, s.error().code, s.error().text);
 }
 
-// True: the connection was merged into the one that has the session.
-bool Intake::try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, Packet& packet) {
+// Resumed: the connection was merged into the one that has the session. Later: for a want of ours, or because the last attempt is
+// still under way; a refusal would cost a living reader its pins.
+Intake::Resumption Intake::try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, Packet& packet) {
   Connection* earlier = find_session(hello.resume_session);
-  if (earlier == nullptr) return false;
+  if (earlier == nullptr) return Resumption::refused;
   Room* room = rooms_.of(earlier->session->channel);
-  if (room == nullptr) return false;
+  if (room == nullptr) return Resumption::refused;
   const bool region_known = room->adopted ? earlier->region_known : true;
   auto handed =
       check_resume(hello, peer, *earlier->session, *room, region_known, packet.descriptors[0].get(), packet.descriptors[1].get());
-  if (!handed) return false;
+  if (!handed) {
+    const bool not_its_own = handed.error().code == WARM_E_INVALID || handed.error().code == WARM_E_ACCESS;
+    return not_its_own ? Resumption::refused : Resumption::later;
+  }
+  if (earlier->state == Connection::State::attaching) return Resumption::later;  // an earlier hello of it is being answered
   if (!earlier->pidfd) {  // it could not be seen at the restart
-    if (!watch(peer.pidfd.get(), tag_of(earlier->id, kTagPidfd), EPOLLIN)) return false;
+    if (!watch(peer.pidfd.get(), tag_of(earlier->id, kTagPidfd), EPOLLIN)) return Resumption::later;
     earlier->pidfd = std::move(peer.pidfd);
   }
   WARM_FAILPOINT("daemon.handshake.resumed");
@@ -435,7 +460,7 @@ bool Intake::try_resume(Connection& connection, const layout::Hello& hello, Peer
   mail_.to_store.post(
       Resume{.session = earlier->session, .region = std::move(handed->region), .lanes = std::move(handed->lanes)});
   forget(connection);
-  return true;
+  return Resumption::resumed;
 }
 
 base::Status Intake::attach_new(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access) {
@@ -506,7 +531,7 @@ void Intake::handle(const Attached& message) {
   }
   if (connection->state != Connection::State::attaching) return;  // ended meanwhile: its End is on the way
   if (!connection->socket) {
-    connection->state = Connection::State::silent;
+    settle_without_socket(*connection);
     return;
   }
   welcome(*connection, message.socket_done, message.resumed);
@@ -543,9 +568,33 @@ void Intake::welcome(Connection& connection, uint64_t socket_done, bool resumed)
     socket_gone(connection);
     return;
   }
-  connection.segments = snapshot_segments(*world_.published);
-  flush_segments(connection);
+  connection.accepted = false;
+  ++connection.welcomes;
   if (!connection.put_pending) rearm(connection);  // else the answer does
+}
+
+// The client has the session's memory. What it says is over of its process ends first, so that it needs to say so only once.
+void Intake::handle_accept(Connection& connection, std::span<const std::byte> message) {
+  WARM_FAILPOINT("daemon.handshake.accept");
+  layout::Accept accept{};
+  std::memcpy(&accept, message.data(), sizeof accept);
+  const Session& session = *connection.session;
+  for (uint32_t i = 0; i < accept.count; ++i) {
+    Connection* forsaken = find_session(accept.sessions[i]);
+    if (forsaken == nullptr || forsaken == &connection || forsaken->uid != connection.uid) continue;
+    if (same_process(forsaken->session->process, session.process)) end_session(*forsaken);
+  }
+  connection.accepted = true;
+  connection.known = true;
+  mail_.to_store.post(Accept{.session = connection.session, .welcome = connection.welcomes});
+}
+
+void Intake::handle(const Accepted& message) {
+  Connection* connection = connection_of(*message.session);
+  if (connection == nullptr || connection->state != Connection::State::open || connection->welcomes != message.welcome) return;
+  connection->segments = snapshot_segments(*world_.published);
+  flush_segments(*connection);
+  if (connection->socket && !connection->put_pending) rearm(*connection);
 }
 
 void Intake::flush_segments(Connection& connection) {

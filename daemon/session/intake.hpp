@@ -6,7 +6,8 @@
 // sent, and makes a welcome one step: a session is handed the index of before a change and then the new one, or the new one.
 //
 // Invariants
-//  1. A session ends by bye, by its pidfd, or by descriptors that it may not send; never by end of file.
+//  1. A session ends by bye, by its pidfd, by descriptors that it may not send, or because its process says that it is over;
+//     by end of file only as long as it was not accepted.
 //  2. At most one large put of a session is between receiving and answer; its socket is not read meanwhile.
 //  3. No socket is closed while it is in the list of subscribers.
 #pragma once
@@ -63,6 +64,9 @@ class Intake {
     base::Fd session_memfd;  // until the welcome is sent
     base::Fd lanes_memfd;  // handed back, until the store thread has taken it
     bool region_known = false;
+    bool known = false;  // its client has accepted it once: it may hold pins
+    bool accepted = false;  // the last welcome
+    uint64_t welcomes = 0;
     bool put_pending = false;
     uint64_t put_bytes = 0;  // of it in our memory
     std::optional<SegmentList> segments;
@@ -75,6 +79,7 @@ class Intake {
   bool handle_mail();  // true: quit
   void handle(const Attached& message);
   void handle(const Ended& message);
+  void handle(const Accepted& message);
   void handle(const PutAnswered& message);
   void handle(const Dropped& message);
   void handle(const Notify& message);
@@ -82,10 +87,13 @@ class Intake {
   bool handle_packet(Connection& connection, Packet& packet);
   void pass_on_doorbell() noexcept;
   void handle_hello(Connection& connection, Packet& packet);
-  bool try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, Packet& packet);
+  enum class Resumption : uint8_t { resumed, refused, later };
+  Resumption try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, Packet& packet);
   base::Status attach_new(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access);
   void handle_put(Connection& connection, std::span<const std::byte> message, const base::Fd& content);
   void welcome(Connection& connection, uint64_t socket_done, bool resumed);
+  void handle_accept(Connection& connection, std::span<const std::byte> message);
+  void settle_without_socket(Connection& connection);
   void flush_segments(Connection& connection);
   void refuse(Connection& connection, int32_t code, const std::string& text);
   void end_session(Connection& connection);

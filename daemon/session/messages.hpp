@@ -25,6 +25,11 @@ struct Resume {
   base::WriteMapping region;  // none: we have it
   base::WriteMapping lanes;   // none: we have them
 };
+// Its client has mapped it: it is live from here on. Answered by Accepted.
+struct Accept {
+  std::shared_ptr<Session> session;
+  uint64_t welcome = 0;  // which one it answers, as the intake thread counts them
+};
 // Its process ended or said bye. Answered by Ended, when its channel is swept and it is marked dead.
 struct End {
   std::shared_ptr<Session> session;
@@ -41,7 +46,7 @@ struct Drop {
 // A client sent something: its counters may have moved.
 struct Nudge {};
 struct Stop {};
-using ToStore = std::variant<Attach, Resume, End, Put, Drop, Nudge, Stop>;
+using ToStore = std::variant<Attach, Resume, Accept, End, Put, Drop, Nudge, Stop>;
 
 // ---- to the intake thread ----
 
@@ -50,6 +55,10 @@ struct Attached {
   uint64_t socket_done = 0;
   bool resumed = false;
   base::Status status;
+};
+struct Accepted {
+  std::shared_ptr<Session> session;
+  uint64_t welcome = 0;
 };
 struct Ended {
   std::shared_ptr<Session> session;
@@ -65,7 +74,7 @@ struct Notify {
   std::shared_ptr<Session> session;
 };
 struct Quit {};
-using ToIntake = std::variant<Attached, Ended, PutAnswered, Dropped, Notify, Quit>;
+using ToIntake = std::variant<Attached, Ended, Accepted, PutAnswered, Dropped, Notify, Quit>;
 
 struct Mailboxes {
   Mailbox<ToStore> to_store;

@@ -38,15 +38,17 @@ AdoptedChannel adopt_sessions(std::unique_ptr<Channel> channel, const AccessRule
   const uid_t uid = channel->key().uid;
   for (uint32_t index = 0; index < layout::kSessionsPerChannel; ++index) {
     SessionEntry& entry = results.entry(index);
-    if (layout::load_acquire(entry.state) != static_cast<uint32_t>(SessionState::live)) continue;
+    if (!has_tenant(entry)) continue;
     auto session = std::make_shared<Session>();
     session->channel = channel.get();
     session->index = index;
     session->number = layout::load_acquire(entry.number);
     session->process = {.pid = entry.pid, .start_time = entry.start_time, .pidfs_inode = entry.pidfs_inode};
     session->memfd = {.device = entry.memfd_device, .inode = entry.memfd_inode};
+    // In one that was only offered nothing is pinned or published, and maybe nobody knows its number.
+    const bool offered = layout::load_acquire(entry.state) == static_cast<uint32_t>(SessionState::offered);
     LivingProcess process;
-    const Liveness liveness = find_process(session->process, &process);
+    const Liveness liveness = offered ? Liveness::gone : find_process(session->process, &process);
     if (liveness == Liveness::gone) {
       layout::store_release(entry.state, static_cast<uint32_t>(SessionState::dead));
       WARM_FAILPOINT("daemon.restart.dead");

@@ -7,7 +7,7 @@
 // Invariants
 //  1. The space of a word is allocated before it is stored to: a full disk cannot signal.
 //  2. A result is complete before its number; the number stands before done.
-//  3. A new tenant's entry is complete before its number, the number before state live. A cell's number never falls.
+//  3. A new tenant's entry is complete before its number, the number before its state. A cell's number never falls.
 #pragma once
 
 #include <cstdint>
@@ -72,6 +72,13 @@ class Results {
   layout::SessionEntry* entries_ = nullptr;
   layout::ResultCell* cells_ = nullptr;
 };
+
+// Whether somebody has the entry, whether it was accepted yet or not.
+inline bool has_tenant(const layout::SessionEntry& entry) noexcept {
+  const uint32_t state = layout::load_acquire(entry.state);
+  return state == static_cast<uint32_t>(layout::SessionState::live) ||
+         state == static_cast<uint32_t>(layout::SessionState::offered);
+}
 
 // "12.state"; 0 for another name.
 std::string results_name(uint64_t channel);

@@ -101,6 +101,13 @@ void Sessions::handle(Resume message) {
       Attached{.session = std::move(message.session), .socket_done = socket_done, .resumed = true, .status = {}});
 }
 
+void Sessions::handle(Accept message) {
+  const bool live_first = WARM_RULE("daemon.live_before_list");
+  if (live_first && message.session->live) message.session->channel->accept_session(*message.session);
+  mail_.to_intake.post(Accepted{.session = message.session, .welcome = message.welcome});
+  if (!live_first && message.session->live) message.session->channel->accept_session(*message.session);
+}
+
 void Sessions::handle(End message) {
   if (!try_end(message.session)) ending_.push_back(std::move(message.session));
 }

@@ -3,8 +3,8 @@
 // Thread law: the store thread alone.
 //
 // Invariants
-//  1. A session is live from its entry's state live to its entry's state dead; while it is, its requests are carried out and its
-//     pins hold.
+//  1. A session is live here from its entry's state offered to its entry's state dead; while it is, its requests are carried out
+//     and its pins hold. A client makes neither before its entry says live.
 //  2. It is marked dead only after a sweep of its channel found nothing of it waiting.
 //  3. orphans_ counts the live sessions whose memory is not mapped; while there are any, pins are not complete (but for a
 //     grace that the configuration ends).
@@ -59,6 +59,7 @@ class Sessions final : public store::PinSource {
  private:
   void handle(Attach message);
   void handle(Resume message);
+  void handle(Accept message);
   void handle(End message);
   void handle(Put message);
   void handle(Drop message);

@@ -101,7 +101,8 @@ WARM_EXPORT int warm_open(const warm_options *options, warm_client **ret_client)
  * Returns:  WARM_OK; WARM_E_BUSY while views are held (the message says how many): nothing is closed then.
  * Lifetime: `client` must not be used afterwards. Open tickets are over; what they asked for is carried out.
  * Threads:  no other call on this client may be running.
- * Blocks:   no.
+ * Blocks:   no, unless the daemon was replaced since the last call that needed it: then up to a fifth of a second, to tell the
+ *           new one.
  * Since:    0.1 */
 WARM_EXPORT int warm_close(warm_client *client) WARM_NOEXCEPT;
 

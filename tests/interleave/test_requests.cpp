@@ -466,28 +466,6 @@ INTERLEAVING(requests, a_request_of_an_ended_session_is_not_its_successors, stor
   return code == WARM_OK && exists(ended.watcher(), "Y") == WARM_OK ? nullptr : "a session got the answer to another's request";
 }
 
-INTERLEAVING(requests, a_place_in_the_table_is_live_only_with_its_new_number, store_of(64), "daemon.number_before_live") {
-  Ended ended(scene);
-  ended.say_bye();
-  ended.await_end();
-  Actor successor;
-  scene.leave_out();
-  Stop live = scene.daemon_at("daemon.entry.state");
-  warm_client* client = nullptr;
-  successor.begin([&] { (void)scene.daemon().try_open(&client); });
-  live.reached();
-  scene.daemon().kill();
-  live.go();
-  scene.daemon().start();
-  successor.end();
-  exists(ended.watcher(), "X");  // attaches anew and hands the channel back
-  ended.publish();
-  two_rounds(ended.watcher());
-  const bool carried_out = exists(ended.watcher(), "X") == WARM_OK;
-  warm_close(client);
-  return carried_out ? "a request of a session that had ended was carried out" : nullptr;
-}
-
 // Published in the last moment of its session: nobody may find it long afterwards, and nobody needs to drop it.
 INTERLEAVING(requests, what_a_session_published_is_carried_out_before_it_is_dead, store_of(64), "daemon.sweep_before_dead") {
   Ended ended(scene);

@@ -253,6 +253,11 @@ inline std::vector<std::vector<std::byte>> valid_messages() {
   all.push_back(bytes_of(put));
   all.back().resize(put.header.bytes);
   all.push_back(bytes_of(message<Bye>(MessageKind::bye)));
+  auto accept = message<Accept>(MessageKind::accept);
+  accept.count = 2;
+  accept.sessions[0] = 7;
+  accept.sessions[1] = 9;
+  all.push_back(bytes_of(accept));
   return all;
 }
 

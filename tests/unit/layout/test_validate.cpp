@@ -619,7 +619,7 @@ namespace {
 bool sound_message(Bytes bytes) {
   if (bytes.size() < sizeof(MessageHeader)) return false;
   const auto h = value_of<MessageHeader>(bytes);
-  if (h.bytes != bytes.size() || h.kind < 1 || h.kind > 8) return false;
+  if (h.bytes != bytes.size() || h.kind < 1 || h.kind > 9) return false;
   switch (static_cast<MessageKind>(h.kind)) {
     case MessageKind::hello: return bytes.size() == sizeof(Hello);
     case MessageKind::welcome: return bytes.size() == sizeof(Welcome);
@@ -637,6 +637,11 @@ bool sound_message(Bytes bytes) {
     }
     case MessageKind::segments_wanted:
     case MessageKind::bye: return bytes.size() == sizeof(MessageHeader);
+    case MessageKind::accept: {
+      if (bytes.size() != sizeof(Accept)) return false;
+      const auto m = value_of<Accept>(bytes);
+      return m.count <= kForsakenPerMessage && std::all_of(m.sessions, m.sessions + m.count, [](auto n) { return n != 0; });
+    }
   }
   return false;
 }

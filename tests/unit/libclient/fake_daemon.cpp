@@ -137,6 +137,9 @@ layout::LaneLock& FakeDaemon::lock(uint32_t lane) {
 layout::DoneLine& FakeDaemon::done(uint32_t lane) {
   return *(&results_.as<layout::DoneLine>(sizeof(layout::ResultsHeader)) + lane);
 }
+layout::SessionEntry& FakeDaemon::entry(uint32_t index) {
+  return *(&results_.as<layout::SessionEntry>(layout::results_sessions_offset(kLanes)) + index);
+}
 const layout::RequestHeader& FakeDaemon::request(uint32_t lane, uint64_t number) {
   return channel_.as<layout::RequestHeader>(layout::channel_entry_offset(kLanes, lane, number));
 }
@@ -222,6 +225,11 @@ void FakeDaemon::hang_up() {
   for (const Peer& peer : peers_) ::shutdown(peer.socket.get(), SHUT_RDWR);
 }
 
+std::vector<layout::Accept> FakeDaemon::accepts() {
+  const std::lock_guard guard(mutex_);
+  return accepts_;
+}
+
 std::vector<std::vector<std::byte>> FakeDaemon::received() {
   const std::lock_guard guard(mutex_);
   return received_;
@@ -281,9 +289,8 @@ void FakeDaemon::greet() {
     sessions_.push_back(std::move(region));
   }
   const uint32_t index = resumed ? hello.resume_index : static_cast<uint32_t>(sessions_.size() - 1);
-  auto& entry = *(&results_.as<layout::SessionEntry>(layout::results_sessions_offset(kLanes)) + index);
-  entry.number = index + 1;
-  entry.state = static_cast<uint32_t>(layout::SessionState::live);
+  entry(index).number = index + 1;
+  entry(index).state = static_cast<uint32_t>(layout::SessionState::live);
   layout::Welcome welcome{};
   welcome.header = {.kind = static_cast<uint32_t>(layout::MessageKind::welcome), .bytes = sizeof welcome};
   welcome.protocol_version = layout::kProtocolVersion;
@@ -304,7 +311,7 @@ void FakeDaemon::greet() {
   const std::vector<int> files{
       tier_.file.get(),    index_.file.get(),           feed_.file.get(), status_.file.get(), results_.file.get(),
       channel_.file.get(), sessions_[index]->file.get()};
-  if (!send(socket.get(), &welcome, sizeof welcome, files) || !send_list(socket.get())) return;
+  if (!send(socket.get(), &welcome, sizeof welcome, files)) return;
   peers_.push_back({.socket = std::move(socket), .index = index});
 }
 
@@ -317,6 +324,10 @@ bool FakeDaemon::answer(Peer& peer) {
   if (bytes.size() >= sizeof(layout::MessageHeader)) {
     const auto& header = *reinterpret_cast<const layout::MessageHeader*>(bytes.data());
     if (header.kind == static_cast<uint32_t>(layout::MessageKind::segments_wanted)) return send_list(peer.socket.get());
+    if (header.kind == static_cast<uint32_t>(layout::MessageKind::accept)) {
+      accepts_.push_back(*reinterpret_cast<const layout::Accept*>(bytes.data()));
+      return send_list(peer.socket.get());
+    }
   }
   received_.push_back(std::move(bytes));
   received_count_.fetch_add(1);

@@ -54,6 +54,7 @@ class FakeDaemon {
   layout::CommitLine& commits(uint32_t lane);
   layout::LaneLock& lock(uint32_t lane);
   layout::DoneLine& done(uint32_t lane);
+  layout::SessionEntry& entry(uint32_t index);
   const layout::RequestHeader& request(uint32_t lane, uint64_t number);
   // A record in its line and in a segment, not in the index.
   void write_record(uint32_t slot, uint64_t sequence, std::string_view id, std::string_view content, uint64_t segment);
@@ -74,6 +75,7 @@ class FakeDaemon {
   [[nodiscard]] uint32_t lists_sent() const { return lists_.load(); }
   // Messages of other kinds that clients sent, in order, with descriptors closed.
   std::vector<std::vector<std::byte>> received();
+  std::vector<layout::Accept> accepts();  // of each welcome
   void await_received(size_t count);
 
  private:
@@ -103,6 +105,7 @@ class FakeDaemon {
   std::vector<uint64_t> listed_;
   std::vector<Peer> peers_;
   std::vector<std::vector<std::byte>> received_;
+  std::vector<layout::Accept> accepts_;
   std::atomic<bool> takes_back_{true};
   std::atomic<uint32_t> access_{static_cast<uint32_t>(layout::Access::write)};
   std::atomic<uint32_t> hellos_{0};

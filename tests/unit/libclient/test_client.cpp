@@ -236,6 +236,12 @@ Test(client, a_session_that_is_taken_back_keeps_its_views_and_one_that_is_not_ma
   checked = libclient::check_view(state, view);
   cr_assert(!checked && checked.error().code == WARM_E_STALE);
   cr_assert(content_of(view) == "x", "a stale view's maps must stay");
+  // The next daemon must not wait for it as long as this process lives.
+  const auto accepts = world.daemon.accepts();
+  cr_assert_eq(accepts.size(), 3);
+  cr_assert_eq(accepts[1].count, 0);
+  cr_assert_eq(accepts[2].count, 1);
+  cr_assert_eq(accepts[2].sessions[0], 1);
   warm_view fresh = WARM_VIEW_INIT;
   cr_assert(get(state, "id", fresh).has_value());
   cr_assert_eq(world.daemon.session(1).pins[0], 2);
@@ -244,6 +250,39 @@ Test(client, a_session_that_is_taken_back_keeps_its_views_and_one_that_is_not_ma
   cr_assert_eq(world.daemon.session(1).pins[0], 2, "the release of a stale view touched another's pin");
   cr_assert(libclient::release(state, fresh).has_value());
   cr_assert_eq(state.views_out(), 0);
+}
+
+Test(client, a_session_that_was_given_up_is_named_until_a_daemon_says_that_it_is_over) {
+  World world;
+  world.open();
+  cr_assert(world.client->close().has_value());
+  for (int time = 0; time < 2; ++time) {
+    world.open();
+    cr_assert_eq(world.daemon.accepts().back().sessions[0], 1, "time %d", time);
+    cr_assert(world.client->close().has_value());
+  }
+  // In the place of the first there is another session by now, and the second is dead.
+  world.daemon.entry(0).number = 100;
+  world.daemon.entry(1).state = static_cast<uint32_t>(layout::SessionState::dead);
+  world.open();
+  const layout::Accept last = world.daemon.accepts().back();
+  cr_assert_eq(last.count, 1);
+  cr_assert_eq(last.sessions[0], 3);
+}
+
+Test(client, a_child_names_none_of_its_parents_sessions) {
+  World world;
+  world.open();
+  cr_assert(world.client->close().has_value());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    auto opened = libclient::Client::open(world.daemon.socket().c_str(), kTimeoutNs);
+    ::_exit(opened ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  cr_assert_eq(world.daemon.accepts().back().count, 0);
 }
 
 // A sanitizer cannot live without address space. g++ says that it is there by a macro, clang by a feature.

@@ -168,6 +168,7 @@ struct Workplace {
     session->region = std::move(*base::WriteMapping::map(memfd->get(), sizeof(layout::SessionRegion)));
     (void)channel->prepare_session(index);
     channel->begin_session(session);
+    channel->accept_session(*session);
     sessions.push_back(session);
     return session;
   }

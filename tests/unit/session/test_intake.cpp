@@ -208,8 +208,17 @@ class RawClient {
     region = std::move(*base::WriteMapping::map(descriptors[6].get(), sizeof(layout::SessionRegion)));
     results = std::move(*base::ReadMapping::map(descriptors[4].get(), layout::results_bytes(welcome.lanes)));
     lanes = std::make_unique<LaneWriter>(descriptors[5].get(), welcome.lanes);
+    if (accepts) accept();
     return welcome;
   }
+  void accept(const std::vector<uint64_t>& forsaken = {}) const {
+    layout::Accept message{};
+    message.header = {.kind = static_cast<uint32_t>(layout::MessageKind::accept), .bytes = sizeof message};
+    message.count = static_cast<uint32_t>(forsaken.size());
+    std::copy(forsaken.begin(), forsaken.end(), message.sessions);
+    send(message);
+  }
+  void bye() const { send(layout::Bye{{.kind = static_cast<uint32_t>(layout::MessageKind::bye), .bytes = sizeof(layout::Bye)}}); }
   void take_segments() const {
     for (;;) {
       auto received = receive();
@@ -251,6 +260,7 @@ class RawClient {
   [[nodiscard]] int fd() const { return socket_.get(); }
   [[nodiscard]] bool connected() const { return connected_; }
 
+  bool accepts = true;  // each welcome
   layout::Welcome welcome{};
   std::vector<base::Fd> descriptors;
   base::WriteMapping region;
@@ -275,6 +285,7 @@ bool comes(Condition condition) {
 
 uint64_t state_of(const RawClient& client) { return layout::load_acquire(client.entry().state); }
 constexpr auto kLive = static_cast<uint64_t>(layout::SessionState::live);
+constexpr auto kOffered = static_cast<uint64_t>(layout::SessionState::offered);
 constexpr auto kDead = static_cast<uint64_t>(layout::SessionState::dead);
 
 }  // namespace
@@ -288,12 +299,12 @@ Test(intake, welcome_hands_out_everything_and_all_segments) {
   cr_assert_eq(client.welcome.resumed, 0);
   cr_assert_eq(client.welcome.dimensions, kDimensions);
   cr_assert_eq(client.welcome.access, static_cast<uint32_t>(layout::Access::admin));
-  cr_assert_eq(state_of(client), kLive);
   cr_assert_eq(client.entry().number, client.welcome.session);
   for (size_t i = 0; i < 5; ++i) {
     cr_assert_eq(::fcntl(client.descriptors[i].get(), F_GETFL) & O_ACCMODE, O_RDONLY, "descriptor %zu can be written", i);
   }
   auto first = client.receive();
+  cr_assert_eq(state_of(client), kLive);
   cr_assert_eq(first->descriptors.size(), layout::kSegmentsPerMessage);
   cr_assert_eq(first->as<layout::Segments>().last, 0);
   auto second = client.receive();
@@ -703,4 +714,88 @@ Test(intake, listener_replaces_a_stale_socket_and_leaves_a_live_one_and_other_fi
   base::Fd made(::open(file.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
   cr_assert_eq(listen_at(file, 0600).error().code, WARM_E_EXISTS);
   cr_assert_eq(listen_at(directory.path() + "/" + std::string(120, 'x'), 0600).error().code, WARM_E_LIMIT);
+}
+
+// ---- accepting, and giving up ----------------------------------------------------------------------------------------------
+
+Test(intake, session_is_live_when_it_was_accepted_and_its_segments_say_so) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  client.accepts = false;
+  cr_assert(client.attach().has_value());
+  cr_assert_eq(state_of(client), kOffered);
+  // Another one's whole greeting comes and goes: nothing was sent on this socket meanwhile.
+  RawClient other(door.path());
+  cr_assert(other.attach().has_value());
+  other.take_segments();
+  pollfd look{.fd = client.fd(), .events = POLLIN, .revents = 0};
+  cr_assert_eq(::poll(&look, 1, 0), 0, "a list of segments before the session is live");
+  client.accept();
+  auto list = client.receive();
+  cr_assert(list->kind() == layout::MessageKind::segments);
+  cr_assert_eq(state_of(client), kLive);
+}
+
+Test(intake, session_that_was_not_accepted_ends_with_its_socket) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  client.accepts = false;
+  cr_assert(client.attach().has_value());
+  client.close();
+  cr_assert(comes([&] { return state_of(client) == kDead; }));
+}
+
+Test(intake, accept_out_of_turn_costs_the_socket_and_not_the_session) {
+  Door door;
+  door.start();
+  RawClient twice(door.path());
+  cr_assert(twice.attach().has_value());
+  twice.take_segments();
+  twice.accept();
+  cr_assert(!twice.receive().has_value());
+  cr_assert_eq(state_of(twice), kLive);
+  RawClient early(door.path());
+  early.accepts = false;
+  cr_assert(early.attach().has_value());
+  early.send(layout::SegmentsWanted{
+      {.kind = static_cast<uint32_t>(layout::MessageKind::segments_wanted), .bytes = sizeof(layout::SegmentsWanted)}});
+  cr_assert(!early.receive().has_value());
+  cr_assert(comes([&] { return state_of(early) == kDead; }));
+}
+
+Test(intake, process_ends_its_own_sessions_by_number_and_nobody_elses) {
+  Door door;
+  door.start();
+  RawClient forsaken(door.path());
+  RawClient kept(door.path());
+  cr_assert(forsaken.attach().has_value());
+  cr_assert(kept.attach().has_value());
+  forsaken.close();
+  int pipe_fds[2];
+  cr_assert(::pipe(pipe_fds) == 0);
+  const uint64_t number = forsaken.welcome.session;
+  // Another process of the same user names it: nothing comes of it.
+  const pid_t stranger = ::fork();
+  if (stranger == 0) {
+    RawClient client(door.path());
+    client.accepts = false;
+    if (!client.attach().has_value()) ::_exit(1);
+    client.accept({number});
+    client.take_segments();
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(stranger, &status, 0);
+  cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  cr_assert_eq(state_of(forsaken), kLive);
+  RawClient next(door.path());
+  next.accepts = false;
+  cr_assert(next.attach().has_value());
+  next.accept({number, number + 1000});
+  cr_assert(comes([&] { return state_of(forsaken) == kDead; }));
+  next.take_segments();
+  cr_assert_eq(state_of(kept), kLive);
+  cr_assert_eq(state_of(next), kLive);
 }

@@ -55,6 +55,19 @@ Test(restart, living_process_is_an_orphan_and_a_dead_one_is_dead) {
   cr_assert_eq(s.channel->results().entry(1).state, static_cast<uint32_t>(layout::SessionState::dead));
 }
 
+Test(restart, session_that_was_only_offered_is_void_though_its_process_lives) {
+  Workplace s;
+  s.add_session(1);
+  write_entry(s, 0, identity_of_this_process());
+  write_entry(s, 1, identity_of_this_process());
+  s.channel->results().entry(1).state = static_cast<uint32_t>(layout::SessionState::offered);
+  auto adopted = adopt(s);
+  cr_assert(adopted.has_value());
+  cr_assert_eq((*adopted)[0].orphans.size(), 1);
+  cr_assert_eq((*adopted)[0].orphans[0].session->index, 0);
+  cr_assert_eq(s.channel->results().entry(1).state, static_cast<uint32_t>(layout::SessionState::dead));
+}
+
 Test(restart, process_that_cannot_be_seen_counts_as_alive) {
   Workplace s;
   write_entry(s, 0, {.pid = 0, .start_time = 0, .pidfs_inode = 12345});

@@ -29,7 +29,7 @@ struct House {
     lanes = std::make_unique<LaneWriter>(channel->lanes_fd(), channel->lanes());
     sessions = std::make_unique<Sessions>(executor, executor, mail, status, kLimits, directory.fd(), base::Deadline::never());
   }
-  std::shared_ptr<Session> attach(uint32_t index) {
+  std::shared_ptr<Session> attach(uint32_t index, bool accept = true) {
     auto session = std::make_shared<Session>();
     session->channel = channel.get();
     session->index = index;
@@ -40,6 +40,7 @@ struct House {
     session->region = std::move(*base::WriteMapping::map(memfd->get(), sizeof(layout::SessionRegion)));
     cr_assert(channel->prepare_session(index).has_value());
     mail.to_store.post(Attach{.session = session});
+    if (accept) mail.to_store.post(Accept{.session = session});
     sessions->take_mail();
     return session;
   }
@@ -51,8 +52,26 @@ struct House {
 };
 
 constexpr size_t kEndedReply = 1;
+constexpr size_t kAcceptedReply = 2;
 
 }  // namespace
+
+Test(sessions, attach_offers_and_accept_makes_it_live) {
+  House house;
+  auto session = house.attach(0, false);
+  const layout::SessionEntry& entry = house.channel->results().entry(0);
+  cr_assert_eq(entry.number, session->number);
+  cr_assert_eq(entry.state, static_cast<uint32_t>(layout::SessionState::offered));
+  house.mail.to_store.post(Accept{.session = session, .welcome = 5});
+  house.sessions->take_mail();
+  cr_assert_eq(entry.state, static_cast<uint32_t>(layout::SessionState::live));
+  cr_assert_eq(house.replies(kAcceptedReply), 1);
+  // A late one does not bring back what has ended.
+  house.mail.to_store.post(End{.session = session});
+  house.mail.to_store.post(Accept{.session = session, .welcome = 6});
+  house.sessions->take_mail();
+  cr_assert_eq(entry.state, static_cast<uint32_t>(layout::SessionState::dead));
+}
 
 Test(sessions, attach_publishes_number_then_state_and_the_channels_name) {
   House house;
