@@ -295,9 +295,10 @@ static_assert(complete(kSessionEntry, sizeof(SessionEntry)));
 constexpr Field kResultCell[] = {
     WARM_FIELD(ResultCell, number,
                "ticket of the last answer, from 2^32 - 5 on; stored last (release); its low half is a futex word"),
-    WARM_FIELD(ResultCell, sequence, "of the operation, or of the record that refused it"),
+    WARM_FIELD(ResultCell, sequence,
+               "of the operation, or of the record that refused it; WARM_E_FULL: sessions awaited 32, slots held 32"),
     WARM_FIELD(ResultCell, status, "WARM_OK or WARM_E_*"),
-    WARM_FIELD(ResultCell, slot, "of the record"),
+    WARM_FIELD(ResultCell, slot, "of the record; WARM_E_FULL: pid of one of the sessions that are awaited"),
     WARM_FIELD(ResultCell, limit, "WARM_E_LIMIT and WARM_E_FULL: the limit that was met"),
 };
 static_assert(complete(kResultCell, sizeof(ResultCell)));

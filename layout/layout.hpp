@@ -384,9 +384,9 @@ static_assert(sizeof(SessionEntry) == 128);
 // writer: store thread; order: status and sequence, then number := ticket (release). A futex word in its low half.
 struct ResultCell {
   uint64_t number;    // ticket of the last answer; starts at kWrapStart - 1
-  uint64_t sequence;  // of the operation, or of the record that refused it
+  uint64_t sequence;  // of the operation, or of the record that refused it; WARM_E_FULL: a shortage_word
   int32_t status;     // WARM_OK or WARM_E_*
-  uint32_t slot;
+  uint32_t slot;      // WARM_E_FULL: pid of one of the sessions that are awaited; 0: none, or it cannot be seen
   uint64_t limit;     // WARM_E_LIMIT and WARM_E_FULL: the limit that was met
 };
 static_assert(sizeof(ResultCell) == 32);

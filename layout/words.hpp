@@ -83,6 +83,14 @@ constexpr uint64_t home_in_larger_table(uint64_t home, uint32_t homes_log2, uint
   return bits38 >> (38 - larger_log2);
 }
 
+// ---- why a put finds no slot: slots that views hold in 32 bits, sessions that are awaited in 32 -------------------------------
+
+constexpr uint64_t shortage_word(uint32_t sessions_awaited, uint32_t slots_held) noexcept {
+  return uint64_t{sessions_awaited} << 32 | slots_held;
+}
+constexpr uint32_t sessions_awaited_of(uint64_t shortage) noexcept { return static_cast<uint32_t>(shortage >> 32); }
+constexpr uint32_t slots_held_of(uint64_t shortage) noexcept { return static_cast<uint32_t>(shortage); }
+
 // ---- feed entry -------------------------------------------------------------------------------------------------------------
 
 enum class ChangeKind : uint16_t { put = 1, replace = 2, remove = 3, update = 4, move = 5 };

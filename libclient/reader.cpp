@@ -500,6 +500,7 @@ base::Status read_stats(ClientState& state, warm_stats& ret_stats) {
       ret_stats.bad_requests = load_relaxed(page.bad_requests);
       ret_stats.damaged_records = load_relaxed(page.damaged_records);
       ret_stats.spin_ns = load_relaxed(page.spin_ns);
+      ret_stats.orphans = load_relaxed(page.orphans);
       const uint64_t started = load_relaxed(page.started_ns);
       const uint64_t now = base::wall_ns();
       ret_stats.uptime_ns = now > started ? now - started : 0;

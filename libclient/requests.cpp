@@ -207,6 +207,24 @@ std::shared_ptr<ClientState::LargePut> compose_large(Link& link, const OutgoingR
   return large;
 }
 
+// Whoever keeps slots from being used again is named: that ends only when they come back, or release.
+std::unexpected<base::Error> full(const Answer& answer) {
+  const uint32_t awaited = layout::sessions_awaited_of(answer.sequence);
+  const uint32_t held = layout::slots_held_of(answer.sequence);
+  if (awaited > 0) {
+    return base::fail(WARM_E_FULL,
+                      "the store has no room left; its limit is %lu, and %u sessions of living processes (pid %u%s) have not "
+                      "come back since the daemon was restarted: until they do or end, no slot that was used before is used "
+                      "again",
+                      answer.limit, awaited, answer.slot, awaited > 1 ? " and others" : "");
+  }
+  if (held > 0) {
+    return base::fail(WARM_E_FULL, "the store has no room left; its limit is %lu, and views hold %u slots of dead records",
+                      answer.limit, held);
+  }
+  return base::fail(WARM_E_FULL, "the store has no room left; its limit is %lu", answer.limit);
+}
+
 }  // namespace
 
 void Request::give_back() noexcept {
@@ -229,6 +247,7 @@ base::Result<Answer> Request::answer() const {
   if (layout::load_acquire(result.number) != awaited_.number) return base::pass(unknown("its answer was overwritten"));
   return Answer{.status = layout::load_relaxed(result.status),
                 .sequence = layout::load_relaxed(result.sequence),
+                .slot = layout::load_relaxed(result.slot),
                 .limit = layout::load_relaxed(result.limit)};
 }
 
@@ -240,7 +259,7 @@ base::Result<uint64_t> outcome(const Answer& answer) {
       return answer.sequence == 0 ? base::fail(WARM_E_CHANGED, "no record has this id any more")
                                   : base::fail(WARM_E_CHANGED, "the record's sequence is %lu now", answer.sequence);
     case WARM_E_NOT_FOUND: return base::fail(WARM_E_NOT_FOUND, "no record has this id");
-    case WARM_E_FULL: return base::fail(WARM_E_FULL, "the store has no room left; its limit is %lu", answer.limit);
+    case WARM_E_FULL: return full(answer);
     case WARM_E_LIMIT: return base::fail(WARM_E_LIMIT, "the daemon refuses: the limit is %lu", answer.limit);
     default: break;
   }

@@ -16,6 +16,7 @@ namespace warmtier::libclient {
 struct Answer {
   int32_t status = WARM_OK;
   uint64_t sequence = 0;
+  uint32_t slot = 0;
   uint64_t limit = 0;
 };
 

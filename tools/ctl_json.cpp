@@ -245,6 +245,7 @@ std::vector<std::pair<const char*, uint64_t>> stats_fields(const warm_stats& sta
       {"slots_free", stats.slots_free},
       {"slots_waiting", stats.slots_waiting},
       {"slots_held", stats.slots_held},
+      {"orphans", stats.orphans},
       {"segments", stats.segments},
       {"content_bytes_live", stats.content_bytes_live},
       {"content_bytes_total", stats.content_bytes_total},

@@ -1,6 +1,7 @@
 #include "daemon/session/sessions.hpp"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "base/assert.hpp"
@@ -11,6 +12,7 @@ namespace warmtier::daemon::session {
 namespace {
 
 constexpr uint32_t kSocketPutsPerRound = 4;
+constexpr uint32_t kPidsInLog = 16;
 
 // Hostile: a high mark beyond the cells means all of them.
 uint32_t pins_high(const layout::SessionRegion& region) noexcept {
@@ -245,6 +247,27 @@ bool Sessions::complete() {
   }
   grace_logged_ = true;
   return true;
+}
+
+store::PinSource::Awaited Sessions::awaited() {
+  Awaited awaited;
+  std::string pids;
+  for (const Channel* channel : channels_) {
+    for (const Session* session : channel->live_sessions()) {
+      if (session->region) continue;
+      if (awaited.pid == 0) awaited.pid = session->process.pid;
+      if (++awaited.sessions <= kPidsInLog) pids += (pids.empty() ? "" : ", ") + std::to_string(session->process.pid);
+    }
+  }
+  if (awaited.sessions > 0 && !awaited_logged_) {
+    log_line(
+        Priority::warning,
+        "puts are refused: %u sessions of the last daemon have not come back, and until then no slot that was used before is "
+        "used again; their processes live: %s%s",
+        awaited.sessions, pids.c_str(), awaited.sessions > kPidsInLog ? ", ..." : "");
+    awaited_logged_ = true;
+  }
+  return awaited;
 }
 
 void Sessions::for_each_pin(const std::function<void(uint32_t slot)>& visit) {

@@ -54,6 +54,7 @@ class Sessions final : public store::PinSource {
 
   // PinSource
   bool complete() override;
+  Awaited awaited() override;
   void for_each_pin(const std::function<void(uint32_t slot)>& visit) override;
 
  private:
@@ -81,6 +82,7 @@ class Sessions final : public store::PinSource {
   const int channels_directory_;
   const base::Deadline orphan_grace_;  // from then on orphans' pins count as void
   bool grace_logged_ = false;
+  bool awaited_logged_ = false;
 
   std::vector<Channel*> channels_;
   std::vector<Channel*> active_;  // those with live sessions and lanes: what is polled

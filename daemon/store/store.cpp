@@ -107,6 +107,7 @@ class Store::Impl {
   };
 
   Disposition refuse(Answer& answer, int32_t code, uint64_t sequence, uint64_t limit);
+  Disposition refuse_for_slots(Answer& answer);
   void take_request_id(const Request& request);
   std::optional<Found> find(uint64_t hash) const;
   static Disposition condition_refusal(const layout::RequestHeader& header, uint64_t sequence, Answer& answer);
@@ -396,6 +397,16 @@ Disposition Store::Impl::refuse(Answer& answer, int32_t code, uint64_t sequence,
   return Disposition::refused;
 }
 
+// Dead slots that would do are named with those who keep them.
+Disposition Store::Impl::refuse_for_slots(Answer& answer) {
+  const auto awaited =
+      pins_ != nullptr && !pins_->complete() && slots_.waiting() + slots_.held() > 0 ? pins_->awaited() : PinSource::Awaited{};
+  const auto held = static_cast<uint32_t>(std::min<size_t>(slots_.held(), UINT32_MAX));
+  refuse(answer, WARM_E_FULL, layout::shortage_word(awaited.sessions, held), tier_->geometry().capacity);
+  answer.slot = awaited.pid;
+  return Disposition::refused;
+}
+
 // ---- reserving: nothing may fail after the first store ------------------------------------------------------------------------
 
 Store::Impl::Reservation Store::Impl::no_slot() {
@@ -535,7 +546,7 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
     switch (no_slot()) {
       case Reservation::ok: taken = slots_.take(); break;
       case Reservation::wait: return Disposition::wait;
-      case Reservation::full: return refuse(answer, WARM_E_FULL, 0, tier_->geometry().capacity);
+      case Reservation::full: return refuse_for_slots(answer);
     }
   }
   const uint32_t slot = *taken;

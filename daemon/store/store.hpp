@@ -69,8 +69,8 @@ struct Request {
 
 struct Answer {
   int32_t status = WARM_OK;
-  uint64_t sequence = 0;  // of the operation; of the record that refused it (EXISTS, CHANGED)
-  uint32_t slot = layout::kNoSlot;
+  uint64_t sequence = 0;  // of the operation; of the record that refused it (EXISTS, CHANGED); a shortage_word (FULL)
+  uint32_t slot = layout::kNoSlot;  // FULL: a pid
   uint64_t limit = 0;
 };
 
@@ -113,6 +113,12 @@ class PinSource {
   virtual ~PinSource() = default;
   // False while a process of an earlier daemon lives that has not handed back its pins.
   virtual bool complete() = 0;
+  // Who keeps them from being complete. Said when a put was refused for it, and then put into the log, once.
+  struct Awaited {
+    uint32_t sessions = 0;
+    uint32_t pid = 0;  // of one of them, as the daemon sees it; 0: it cannot
+  };
+  virtual Awaited awaited() = 0;
   // Loads every pin cell once, after the caller's fence; values out of range are ignored by the caller.
   virtual void for_each_pin(const std::function<void(uint32_t slot)>& visit) = 0;
 };

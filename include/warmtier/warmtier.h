@@ -372,10 +372,12 @@ typedef struct warm_stats {
   uint64_t damaged_records;       /* records that recovery found damaged */
   uint64_t spin_ns;               /* time the store thread spent looking for work */
   uint64_t uptime_ns;
+  uint64_t orphans;               /* sessions of the last daemon whose processes live and have not come back: while there are any,
+                                     no slot that was used before is used again */
 } warm_stats;
 
 #define WARM_STATS_INIT \
-  { sizeof(warm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  { sizeof(warm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Reads the daemon's status page. O(1), no system call.
  * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (the daemon is gone and did not come back before the deadline).

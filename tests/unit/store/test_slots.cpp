@@ -75,3 +75,24 @@ Test(slots, however_many_are_held_the_others_are_freed) {
   cr_assert_eq(w.store->status().slots_waiting, 0);
   cr_assert_eq(w.store->status().slots_held, 5000);
 }
+
+Test(slots, a_put_that_finds_none_says_who_keeps_them) {
+  World w({.dimensions = 4, .capacity = 1024, .segment_bytes = layout::kSegmentBytesMax});
+  w.start();
+  for (uint32_t i = 0; i < 1024; ++i) cr_assert_eq(w.put("id" + std::to_string(i), i).status, WARM_OK);
+  auto answer = w.put("one more", 1);
+  cr_assert_eq(answer.status, WARM_E_FULL);
+  cr_assert_eq(answer.sequence, 0, "nobody keeps a slot: there is none");
+  w.pins.pinned.insert(w.get("id7")->slot);
+  w.remove("id7");
+  w.checkpoint();
+  answer = w.put("one more", 1);
+  cr_assert_eq(answer.status, WARM_E_FULL);
+  cr_assert_eq(layout::slots_held_of(answer.sequence), 1);
+  cr_assert_eq(layout::sessions_awaited_of(answer.sequence), 0);
+  w.pins.known = false;
+  answer = w.put("one more", 1);
+  cr_assert_eq(answer.status, WARM_E_FULL);
+  cr_assert_eq(layout::sessions_awaited_of(answer.sequence), 2);
+  cr_assert_eq(answer.slot, 4711);
+}

@@ -20,6 +20,7 @@ class Pins : public daemon::store::PinSource {
   void for_each_pin(const std::function<void(uint32_t)>& visit) override {
     for (uint32_t slot : pinned) visit(slot);
   }
+  Awaited awaited() override { return known ? Awaited{} : Awaited{.sessions = 2, .pid = 4711}; }
   std::set<uint32_t> pinned;
   bool known = true;
 };
