@@ -72,7 +72,7 @@ void bench_idle(const Settings& settings, Reporter& reporter) {
       if (world.daemon().try_open(&client) != WARM_OK) return 1;
       warm_view view = WARM_VIEW_INIT;
       const Id id(i);
-      if (warm_get(client, id.data(), Id::bytes(), &view) != WARM_OK) return 2;
+      if (warm_get(client, id.data(), Id::bytes(), 0, &view) != WARM_OK) return 2;
       attached->advance();
       for (;;) ::pause();
     }));

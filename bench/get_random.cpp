@@ -107,7 +107,7 @@ class Chain {
 
 uint64_t get(warm_client* client, const Id& id) {
   warm_view view = WARM_VIEW_INIT;
-  if (const int code = warm_get(client, id.data(), Id::bytes(), &view); code != WARM_OK)
+  if (const int code = warm_get(client, id.data(), Id::bytes(), 0, &view); code != WARM_OK)
     stop_because(std::string("get: ") + warm_last_error());
   const uint64_t sum = touch_ends(view.embedding, kRowBytes) + touch_ends(view.content, view.content_bytes);
   warm_release(client, &view);

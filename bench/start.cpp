@@ -16,7 +16,7 @@ void look_at_random_ids(World& world, uint64_t records) {
     bytes.make(key);
     const Id id(key);
     warm_view view = WARM_VIEW_INIT;
-    if (warm_get(world.client(), id.data(), Id::bytes(), &view) != WARM_OK)
+    if (warm_get(world.client(), id.data(), Id::bytes(), 0, &view) != WARM_OK)
       stop_because(std::string("after a start: ") + warm_last_error());
     if (std::memcmp(view.embedding, bytes.row(), kRowBytes) != 0 || view.content_bytes != kContentBytes ||
         std::memcmp(view.content, bytes.content().data(), kContentBytes) != 0) {

@@ -94,6 +94,13 @@ base::Status check_flags(uint32_t flags) {
   return {};
 }
 
+constexpr uint32_t kReadFlags = WARM_VERIFY | WARM_COPY;
+
+base::Status check_read_flags(uint32_t flags) {
+  if ((flags & ~kReadFlags) == 0) return {};
+  return base::fail(WARM_E_INVALID, "flags has the unknown bits %#x; WARM_VERIFY and WARM_COPY are known", flags & ~kReadFlags);
+}
+
 base::Status check_memory(const warm_memory& memory) {
   constexpr uint32_t kGivenKnown = WARM_GIVEN_CONTENT | WARM_GIVEN_CREATED | WARM_GIVEN_LAST_ACCESS;
   if (memory.reserved32 != 0 ||
@@ -268,14 +275,15 @@ int warm_completion_fd(warm_client* client, int* ret_fd) noexcept {
   });
 }
 
-int warm_get(warm_client* client, const void* id, size_t id_bytes, warm_view* ret_view) noexcept {
+int warm_get(warm_client* client, const void* id, size_t id_bytes, uint32_t flags, warm_view* ret_view) noexcept {
   return guarded([&] {
-    if (client == nullptr || !is_id(id, id_bytes) || !is_sized(ret_view)) [[unlikely]] {
+    if (client == nullptr || !is_id(id, id_bytes) || !is_sized(ret_view) || (flags & ~kReadFlags) != 0) [[unlikely]] {
       if (auto ok = check_client(client); !ok) return report(ok);
       if (auto ok = check_id(id, id_bytes); !ok) return report(ok);
+      if (auto ok = check_read_flags(flags); !ok) return report(ok);
       return report(check_struct(ret_view, "ret_view", "WARM_VIEW_INIT"));
     }
-    return report(get(client->client->state(), id, id_bytes, *ret_view));
+    return report(get(client->client->state(), id, id_bytes, flags, *ret_view));
   });
 }
 

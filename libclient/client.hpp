@@ -109,6 +109,20 @@ class ClientState {
   bool refill(ThreadRecord& me, Link& link) noexcept;
   void give_back_cell(ThreadRecord& me, Link& link, uint32_t cell) noexcept;
   static void flush_counters(ThreadRecord& me) noexcept;
+  // True: it is time for a tick.
+  static bool count_get(ThreadRecord& me) noexcept {
+    ++me.gets;
+    return --me.gets_until_tick == 0;
+  }
+  static void count_miss(ThreadRecord& me) noexcept {
+    ++me.gets;
+    ++me.misses;
+    flush_counters(me);
+  }
+  // Whether segments came or went since the list of them was made. Inside.
+  [[nodiscard]] bool segments_changed(const Attachment& a) const noexcept {
+    return layout::load_acquire(a.status->segment_epoch) != segments.load(std::memory_order_acquire)->epoch();
+  }
   // Each 64th get of a thread: counters, and segments that came or went.
   void tick(ThreadRecord& me, uint64_t put_sequence, uint32_t slot, bool segments_changed) noexcept;
   [[nodiscard]] Link* find_link(uint64_t link_id) const noexcept;

@@ -6,13 +6,13 @@
 
 #include "base/error.hpp"
 #include "libclient/client.hpp"
+#include "libclient/record.hpp"
 #include "warmtier/warmtier.h"
 
 namespace warmtier::libclient {
 
-enum class Presence { found, absent };
-
-base::Result<Presence> get(ClientState& state, const void* id, size_t id_bytes, warm_view& ret_view);
+// `flags`: WARM_VERIFY, WARM_COPY.
+base::Result<Presence> get(ClientState& state, const void* id, size_t id_bytes, uint32_t flags, warm_view& ret_view);
 base::Result<Presence> exists(ClientState& state, const void* id, size_t id_bytes);
 // WARM_E_INVALID for another client's view.
 base::Status release(ClientState& state, warm_view& view) noexcept;

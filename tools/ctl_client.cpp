@@ -63,7 +63,7 @@ int Client::open(const CtlOptions& options) {
 }
 
 int Client::get(std::string_view id) {
-  const int code = warm_get(client_, id.data(), id.size(), &view_);
+  const int code = warm_get(client_, id.data(), id.size(), 0, &view_);
   held_ = code == WARM_OK;
   return code;
 }

@@ -145,7 +145,7 @@ int get_and_check(const Stage& stage, Client& client, ClientRow& row, uint32_t n
   const uint64_t at_least = stage.board->sequences[number].load(std::memory_order_acquire);
   warm_view view = WARM_VIEW_INIT;
   const uint64_t before_ns = base::monotonic_ns();
-  const int code = warm_get(client.get(), gloss.id.data(), gloss.id.size(), &view);
+  const int code = warm_get(client.get(), gloss.id.data(), gloss.id.size(), 0, &view);
   const uint64_t took_ns = base::monotonic_ns() - before_ns;
   if (code != WARM_OK) return failed_call(row, "get", gloss.id.c_str(), code);
   const char* fault = fault_of_gloss(view, gloss, number, scratch);
@@ -215,7 +215,7 @@ int take_views(const Stage& stage, Client& client, ClientRow& row, uint32_t read
     const uint64_t number = (uint64_t{i} * kReaders + reader) * hold_from / (uint64_t{kHeldViews} * kReaders);
     const Gloss& gloss = (*stage.glosses)[number];
     Kept& one = kept.emplace_back();
-    const int code = warm_get(client.get(), gloss.id.data(), gloss.id.size(), &one.view);
+    const int code = warm_get(client.get(), gloss.id.data(), gloss.id.size(), 0, &one.view);
     if (code != WARM_OK) return failed_call(row, "get", gloss.id.c_str(), code);
     one.number = static_cast<uint32_t>(number);
     std::memcpy(one.embedding.data(), one.view.embedding, sizeof one.embedding);
@@ -349,7 +349,7 @@ int run_victim_checker(const Stage& stage) {
     const std::string id = victim_id(i);
     const uint64_t acknowledged = book.acknowledged[i].load(std::memory_order_acquire);
     warm_view view = WARM_VIEW_INIT;
-    const int code = warm_get(client.get(), id.data(), id.size(), &view);
+    const int code = warm_get(client.get(), id.data(), id.size(), 0, &view);
     if (code == WARM_E_NOT_FOUND && acknowledged == 0) continue;
     if (code != WARM_OK) return failed_call(row, "get", id.c_str(), code);
     const uint64_t version = view.recall_count;

@@ -16,7 +16,7 @@ static void show(warm_client* client, const warm_view* view) {
 
 static uint32_t content_state(warm_client* client, const char* id) {
   warm_view view = WARM_VIEW_INIT;
-  MUST(warm_get(client, id, strlen(id), &view));
+  MUST(warm_get(client, id, strlen(id), 0, &view));
   const uint32_t state = view.content_state;
   MUST(warm_release(client, &view));
   return state;
@@ -31,7 +31,7 @@ int main(void) {
 
   /* The pointers go into the daemon's own memory: nothing was copied. */
   warm_view view = WARM_VIEW_INIT;
-  MUST(warm_get(client, "read:one", 8, &view));
+  MUST(warm_get(client, "read:one", 8, 0, &view));
   show(client, &view);
 
   /* A view stays what it is, whatever happens to the record. */

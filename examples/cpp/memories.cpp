@@ -69,7 +69,7 @@ class Client {
 class View {
  public:
   View(std::shared_ptr<Client> client, std::string_view id) : client_(std::move(client)) {
-    must("get", warm_get(client_->get(), id.data(), id.size(), &view_));
+    must("get", warm_get(client_->get(), id.data(), id.size(), 0, &view_));
   }
   View(View&& other) noexcept : client_(std::move(other.client_)), view_(std::exchange(other.view_, warm_view WARM_VIEW_INIT)) {}
   View& operator=(View&&) = delete;

@@ -177,7 +177,7 @@ class Client:
 
     def get(self, id):
         raw = _View()
-        _must(_library.warm_get(self._handle, id, c.c_size_t(len(id)), c.byref(raw)))
+        _must(_library.warm_get(self._handle, id, c.c_size_t(len(id)), c.c_uint32(0), c.byref(raw)))
         return View(self, raw)
 
     def remove(self, id):

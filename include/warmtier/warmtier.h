@@ -23,12 +23,14 @@
  *     stays unknown after a power cut.
  *  4. An operation acknowledged as visible survives the death of any process, the daemon included; a power cut takes it back
  *     unless a checkpoint came after it.
- *  5. Reads return the daemon's own memory, mapped read-only. A failing disk may signal (SIGBUS) on a page that is not resident.
+ *  5. Reads return the daemon's own memory, mapped read-only. A failing disk may signal (SIGBUS) on a page that is not resident;
+ *     WARM_COPY reads through the kernel, which says WARM_E_CORRUPT instead.
  *  6. Data of one user is protected from other users by the kernel. Processes of one user can harm each other.
  */
 #ifndef WARMTIER_WARMTIER_H
 #define WARMTIER_WARMTIER_H
 
+#include <float.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -298,15 +300,22 @@ typedef struct warm_view {
 #define WARM_VIEW_INIT \
   { sizeof(warm_view), 0, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0.0f, 0.0f, 0.0f, 0, { 0, 0, 0, 0, 0, 0 } }
 
+/* Flags of a read. */
+#define WARM_VERIFY 1u /* check id, embedding and content against their checksums now: WARM_E_CORRUPT if they do not match */
+#define WARM_COPY 2u   /* read through the kernel into memory of the view's own: a failing disk is an error and not a signal */
+
 /* Gets a view of the memory with this id. No system call is made unless the daemon has restarted or a new segment must be
- * mapped. Structure and id are checked; the payload's checksum is not.
+ * mapped. Structure and id are checked; the payload's checksum is not, unless WARM_VERIFY asks for it. With WARM_COPY the view
+ * holds no slot back (it counts as one of WARM_VIEWS_MAX); attaching to a daemon reads in place all the same.
  * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_LIMIT (WARM_VIEWS_MAX),
- *           WARM_E_CORRUPT (with the id in the message), WARM_E_NOMEM, WARM_E_SYSTEM.
+ *           WARM_E_CORRUPT (with the id in the message), WARM_E_UNSUPPORTED (WARM_COPY where the kernel forbids
+ *           process_vm_readv), WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: the view and everything it points to live until warm_release; the record may be replaced or removed meanwhile.
  * Threads:  any. A view may be read by all threads and released by any one of them.
  * Blocks:   no, unless the daemon restarts: then up to the deadline.
  * Since:    0.1 */
-WARM_EXPORT int warm_get(warm_client *client, const void *id, size_t id_bytes, warm_view *ret_view) WARM_NOEXCEPT;
+WARM_EXPORT int warm_get(warm_client *client, const void *id, size_t id_bytes, uint32_t flags,
+                         warm_view *ret_view) WARM_NOEXCEPT;
 
 /* Releases a view. A view that was released, or was never filled, is left alone; so is a view from before a fork.
  * Returns:  WARM_OK, WARM_E_INVALID.
@@ -336,6 +345,34 @@ WARM_EXPORT int warm_view_check(warm_client *client, const warm_view *view, uint
  * Blocks:   like warm_get.
  * Since:    0.1 */
 WARM_EXPORT int warm_exists(warm_client *client, const void *id, size_t id_bytes) WARM_NOEXCEPT;
+
+/* ---- Which records ------------------------------------------------------------------------------------------------- */
+
+#define WARM_FILTER_CONTENT_ANY 0u
+#define WARM_FILTER_CONTENT_PRESENT 1u
+#define WARM_FILTER_CONTENT_ABSENT 2u
+
+/* What a record must be like. Ranges are closed: min <= x <= max; WARM_FILTER_INIT accepts every record. A range whose min is
+ * above its max, or a bound that is not a number, is WARM_E_INVALID. A call that takes a filter copies it, prefix included. */
+typedef struct warm_filter {
+  uint32_t struct_bytes;     /* WARM_FILTER_INIT sets it */
+  uint32_t content;          /* WARM_FILTER_CONTENT_* */
+  const void *id_prefix;     /* ids that begin with these bytes; may be NULL when id_prefix_bytes is 0 */
+  size_t id_prefix_bytes;    /* up to WARM_ID_BYTES_MAX */
+  float confidence_min, confidence_max;
+  float activation_min, activation_max;
+  float decay_rate_min, decay_rate_max;
+  uint32_t recall_count_min, recall_count_max;
+  uint64_t created_ns_min, created_ns_max;
+  uint64_t last_access_ns_min, last_access_ns_max;
+  uint64_t sequence_min, sequence_max;           /* of the put that made the record */
+  uint64_t content_bytes_min, content_bytes_max; /* absent content has 0 */
+  uint64_t reserved[4];      /* zero */
+} warm_filter;
+
+#define WARM_FILTER_INIT \
+  { sizeof(warm_filter), 0, NULL, 0, -FLT_MAX, FLT_MAX, -FLT_MAX, FLT_MAX, -FLT_MAX, FLT_MAX, 0, UINT32_MAX, 0, UINT64_MAX, \
+    0, UINT64_MAX, 0, UINT64_MAX, 0, UINT64_MAX, { 0, 0, 0, 0 } }
 
 /* ---- Statistics ---------------------------------------------------------------------------------------------------- */
 

@@ -4,14 +4,15 @@
 #include <type_traits>
 
 static_assert(std::is_trivially_copyable_v<warm_memory> && std::is_standard_layout_v<warm_memory>);
-static_assert(noexcept(warm_get(nullptr, nullptr, 0, nullptr)));
+static_assert(noexcept(warm_get(nullptr, nullptr, 0, 0, nullptr)));
 
 bool header_cpp20() {
   warm_options options = WARM_OPTIONS_INIT;
   warm_info info = WARM_INFO_INIT;
   warm_memory memory = WARM_MEMORY_INIT;
   warm_view view = WARM_VIEW_INIT;
+  warm_filter filter = WARM_FILTER_INIT;
   warm_stats stats = WARM_STATS_INIT;
   return options.struct_bytes == sizeof options && info.struct_bytes == sizeof info && memory.struct_bytes == sizeof memory &&
-         view.struct_bytes == sizeof view && stats.struct_bytes == sizeof stats;
+         view.struct_bytes == sizeof view && filter.struct_bytes == sizeof filter && stats.struct_bytes == sizeof stats;
 }

@@ -55,7 +55,7 @@ void memory_set_content(warm_memory* memory, const void* content, size_t content
   memory->content_bytes = content_bytes;
 }
 
-static const char* view_differs(const warm_memory* memory, const warm_view* view) {
+const char* memory_view_differs(const warm_memory* memory, const warm_view* view) {
   if (view->id_bytes != memory->id_bytes) return "id length";
   if (memcmp(view->id, memory->id, memory->id_bytes) != 0) return "id";
   if (view->dimensions != memory->dimensions) return "dimensions";
@@ -85,9 +85,9 @@ static const char* view_differs(const warm_memory* memory, const warm_view* view
 
 const char* memory_differs(warm_client* client, const warm_memory* memory) {
   warm_view view = WARM_VIEW_INIT;
-  const int code = warm_get(client, memory->id, memory->id_bytes, &view);
+  const int code = warm_get(client, memory->id, memory->id_bytes, 0, &view);
   if (code != WARM_OK) return warm_last_error();
-  const char* differs = view_differs(memory, &view);
+  const char* differs = memory_view_differs(memory, &view);
   if (warm_release(client, &view) != WARM_OK) return "release failed";
   return differs;
 }

@@ -17,6 +17,7 @@ void memory_set_content(warm_memory* memory, const void* content, size_t content
 void* bytes_of(size_t bytes, uint32_t seed);
 
 /* NULL when the client sees exactly this memory; else what differs, or the error. */
+const char* memory_view_differs(const warm_memory* memory, const warm_view* view);
 const char* memory_differs(warm_client* client, const warm_memory* memory);
 
 /* Puts them, then looks at them: with the client that wrote, with a fresh one, and with both again after the daemon was stopped

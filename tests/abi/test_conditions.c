@@ -21,7 +21,7 @@ static void without_daemon(void) {
 
 static uint64_t sequence_of(const char* id) {
   warm_view view = WARM_VIEW_INIT;
-  cr_assert_ok(warm_get(client, id, strlen(id), &view));
+  cr_assert_ok(warm_get(client, id, strlen(id), 0, &view));
   const uint64_t sequence = view.sequence;
   cr_assert_ok(warm_release(client, &view));
   return sequence;
@@ -108,18 +108,18 @@ Test(conditions, times_that_are_not_given_are_set_and_created_is_kept_by_a_repla
   memory.created_ns = memory.last_access_ns = 5;
   cr_assert_ok(warm_put(client, &memory, NULL));
   warm_view first = WARM_VIEW_INIT;
-  cr_assert_ok(warm_get(client, "timed", 5, &first));
+  cr_assert_ok(warm_get(client, "timed", 5, 0, &first));
   cr_assert(first.created_ns >= before && first.created_ns <= now_ns());
   cr_assert(first.last_access_ns >= before && first.last_access_ns <= now_ns());
   cr_assert_ok(warm_put(client, &memory, NULL));
   warm_view second = WARM_VIEW_INIT;
-  cr_assert_ok(warm_get(client, "timed", 5, &second));
+  cr_assert_ok(warm_get(client, "timed", 5, 0, &second));
   cr_assert_eq(second.created_ns, first.created_ns);
   cr_assert_geq(second.last_access_ns, first.last_access_ns);
   memory.given = WARM_GIVEN_CREATED;
   cr_assert_ok(warm_put(client, &memory, NULL));
   warm_view third = WARM_VIEW_INIT;
-  cr_assert_ok(warm_get(client, "timed", 5, &third));
+  cr_assert_ok(warm_get(client, "timed", 5, 0, &third));
   cr_assert_eq(third.created_ns, 5);
   cr_assert_geq(third.last_access_ns, second.last_access_ns);
   cr_assert_ok(warm_release(client, &first));

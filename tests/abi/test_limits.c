@@ -43,7 +43,7 @@ Test(limits, ids_have_1_to_1024_bytes, .init = with_daemon, .fini = without_daem
     warm_view view = WARM_VIEW_INIT;
     cr_assert_code(warm_put(client, &memory, NULL), bad[i] == 0 ? WARM_E_INVALID : WARM_E_LIMIT);
     assert_message_says("1024");
-    cr_assert_code(warm_get(client, bytes, bad[i], &view), bad[i] == 0 ? WARM_E_INVALID : WARM_E_LIMIT);
+    cr_assert_code(warm_get(client, bytes, bad[i], 0, &view), bad[i] == 0 ? WARM_E_INVALID : WARM_E_LIMIT);
     cr_assert_code(warm_exists(client, bytes, bad[i]), bad[i] == 0 ? WARM_E_INVALID : WARM_E_LIMIT);
     cr_assert_code(warm_remove(client, bytes, bad[i], WARM_IF_ANY, 0, 0, NULL), bad[i] == 0 ? WARM_E_INVALID : WARM_E_LIMIT);
   }
@@ -163,15 +163,15 @@ Test(limits, a_client_holds_65536_views_and_no_more, .init = with_daemon, .fini 
   warm_view* views = calloc(WARM_VIEWS_MAX, sizeof *views);
   for (uint32_t i = 0; i < WARM_VIEWS_MAX; ++i) {
     views[i] = (warm_view)WARM_VIEW_INIT;
-    const int code = warm_get(client, "held", 4, &views[i]);
+    const int code = warm_get(client, "held", 4, 0, &views[i]);
     cr_assert_eq(code, WARM_OK, "view %u: %s", i, warm_last_error());
   }
   warm_view one_more = WARM_VIEW_INIT;
-  cr_assert_code(warm_get(client, "held", 4, &one_more), WARM_E_LIMIT);
+  cr_assert_code(warm_get(client, "held", 4, 0, &one_more), WARM_E_LIMIT);
   assert_message_says("65536");
   cr_assert_ok(warm_exists(client, "held", 4));
   cr_assert_ok(warm_release(client, &views[12345]));
-  cr_assert_ok(warm_get(client, "held", 4, &one_more));
+  cr_assert_ok(warm_get(client, "held", 4, 0, &one_more));
   cr_assert_ok(warm_release(client, &one_more));
   for (uint32_t i = 0; i < WARM_VIEWS_MAX; ++i) cr_assert_ok(warm_release(client, &views[i]));
   free(views);
@@ -221,9 +221,9 @@ Test(limits, null_arguments_are_refused, .init = with_daemon, .fini = without_da
   cr_assert_code(warm_open(NULL, NULL), WARM_E_INVALID);
   cr_assert_code(warm_put(NULL, &memory, NULL), WARM_E_INVALID);
   cr_assert_code(warm_put(client, NULL, NULL), WARM_E_INVALID);
-  cr_assert_code(warm_get(NULL, "null", 4, &view), WARM_E_INVALID);
-  cr_assert_code(warm_get(client, NULL, 4, &view), WARM_E_INVALID);
-  cr_assert_code(warm_get(client, "null", 4, NULL), WARM_E_INVALID);
+  cr_assert_code(warm_get(NULL, "null", 4, 0, &view), WARM_E_INVALID);
+  cr_assert_code(warm_get(client, NULL, 4, 0, &view), WARM_E_INVALID);
+  cr_assert_code(warm_get(client, "null", 4, 0, NULL), WARM_E_INVALID);
   cr_assert_code(warm_release(client, NULL), WARM_E_INVALID);
   cr_assert_code(warm_release(NULL, &view), WARM_E_INVALID);
   cr_assert_code(warm_view_check(client, NULL, &state), WARM_E_INVALID);

@@ -75,7 +75,7 @@ Test(round_trips, one_of_several_memories_changes_alone) {
     for (uint32_t i = 0; i < 5; ++i) {
       if (i == 3) {
         warm_view view = WARM_VIEW_INIT;
-        cr_assert_code(warm_get(client, ids[i], 1, &view), WARM_E_NOT_FOUND);
+        cr_assert_code(warm_get(client, ids[i], 1, 0, &view), WARM_E_NOT_FOUND);
         cr_assert_code(warm_exists(client, ids[i], 1), WARM_E_NOT_FOUND);
       } else {
         const char* differs = memory_differs(client, &memories[i]);

@@ -47,13 +47,13 @@ static void assert_shows(const warm_view* view, const char* id, uint32_t seed, c
 Test(views, a_view_is_current_then_replaced_then_removed_and_stays_what_it_was, .init = with_daemon, .fini = without_daemon) {
   put("seen", 1, "first");
   warm_view view = WARM_VIEW_INIT;
-  cr_assert_ok(warm_get(client, "seen", 4, &view));
+  cr_assert_ok(warm_get(client, "seen", 4, 0, &view));
   cr_assert_eq(state_of(&view), WARM_VIEW_CURRENT);
   put("seen", 2, "second");
   cr_assert_eq(state_of(&view), WARM_VIEW_REPLACED);
   assert_shows(&view, "seen", 1, "first");
   warm_view newer = WARM_VIEW_INIT;
-  cr_assert_ok(warm_get(client, "seen", 4, &newer));
+  cr_assert_ok(warm_get(client, "seen", 4, 0, &newer));
   cr_assert_eq(state_of(&newer), WARM_VIEW_CURRENT);
   cr_assert_ok(warm_remove(client, "seen", 4, WARM_IF_ANY, 0, 0, NULL));
   cr_assert_eq(state_of(&view), WARM_VIEW_REMOVED);
@@ -72,7 +72,7 @@ Test(views, a_held_view_outlives_every_reuse_of_slots) {
   client = support_daemon_open(daemon);
   put("held", 1, "what the view shows");
   warm_view view = WARM_VIEW_INIT;
-  cr_assert_ok(warm_get(client, "held", 4, &view));
+  cr_assert_ok(warm_get(client, "held", 4, 0, &view));
   for (uint32_t i = 0; i < 5000; ++i) put("held", i + 2, "churn");
   assert_shows(&view, "held", 1, "what the view shows");
   cr_assert_eq(state_of(&view), WARM_VIEW_REPLACED);
@@ -86,8 +86,8 @@ Test(views, a_held_view_outlives_restarts_of_the_daemon, .init = with_daemon, .f
   put("kept", 5, "kept");
   warm_view view = WARM_VIEW_INIT;
   warm_view kept = WARM_VIEW_INIT;
-  cr_assert_ok(warm_get(client, "held", 4, &view));
-  cr_assert_ok(warm_get(client, "kept", 4, &kept));
+  cr_assert_ok(warm_get(client, "held", 4, 0, &view));
+  cr_assert_ok(warm_get(client, "kept", 4, 0, &kept));
   support_daemon_kill_and_start(daemon_);
   put("held", 2, "second");
   assert_shows(&view, "held", 1, "first");
@@ -106,13 +106,13 @@ Test(views, reads_go_on_while_the_daemon_is_dead, .init = with_daemon, .fini = w
   put("readable", 1, "content");
   support_daemon_kill(daemon_);
   warm_view view = WARM_VIEW_INIT;
-  cr_assert_ok(warm_get(client, "readable", 8, &view));
+  cr_assert_ok(warm_get(client, "readable", 8, 0, &view));
   assert_shows(&view, "readable", 1, "content");
   cr_assert_ok(warm_release(client, &view));
   cr_assert_code(warm_exists(client, "nothing", 7), WARM_E_NOT_FOUND);
   support_daemon_run(daemon_);
   put("readable", 2, "later");
-  cr_assert_ok(warm_get(client, "readable", 8, &view));
+  cr_assert_ok(warm_get(client, "readable", 8, 0, &view));
   assert_shows(&view, "readable", 2, "later");
   cr_assert_ok(warm_release(client, &view));
 }
@@ -141,8 +141,8 @@ Test(views, close_is_refused_while_views_are_out) {
   client = support_daemon_open(daemon);
   put("open", 1, "x");
   warm_view views[2] = {WARM_VIEW_INIT, WARM_VIEW_INIT};
-  cr_assert_ok(warm_get(client, "open", 4, &views[0]));
-  cr_assert_ok(warm_get(client, "open", 4, &views[1]));
+  cr_assert_ok(warm_get(client, "open", 4, 0, &views[0]));
+  cr_assert_ok(warm_get(client, "open", 4, 0, &views[1]));
   cr_assert_code(warm_close(client), WARM_E_BUSY);
   cr_assert_not_null(strstr(warm_last_error(), "2"), "%s", warm_last_error());
   cr_assert_ok(warm_release(client, &views[0]));
@@ -160,9 +160,9 @@ Test(views, a_second_release_and_a_release_of_nothing_do_nothing, .init = with_d
   warm_view second = WARM_VIEW_INIT;
   warm_view never = WARM_VIEW_INIT;
   cr_assert_ok(warm_release(client, &never));
-  cr_assert_ok(warm_get(client, "one", 3, &first));
+  cr_assert_ok(warm_get(client, "one", 3, 0, &first));
   cr_assert_ok(warm_release(client, &first));
-  cr_assert_ok(warm_get(client, "two", 3, &second));
+  cr_assert_ok(warm_get(client, "two", 3, 0, &second));
   cr_assert_ok(warm_release(client, &first));
   assert_shows(&second, "two", 2, "y");
   cr_assert_ok(warm_release(client, &second));
@@ -173,7 +173,7 @@ Test(views, a_failed_get_leaves_the_view_untouched, .init = with_daemon, .fini =
   memset(&view, 0x5A, sizeof view);
   view.struct_bytes = sizeof view;
   warm_view before = view;
-  cr_assert_code(warm_get(client, "not there", 9, &view), WARM_E_NOT_FOUND);
+  cr_assert_code(warm_get(client, "not there", 9, 0, &view), WARM_E_NOT_FOUND);
   cr_assert_eq(memcmp(&view, &before, sizeof view), 0);
 }
 
@@ -186,7 +186,7 @@ Test(views, a_failed_get_leaves_the_view_untouched, .init = with_daemon, .fini =
 Test(views, a_forked_child_has_stale_views_and_attaches_by_itself, .init = with_daemon, .fini = without_daemon) {
   put("parent's", 1, "first");
   warm_view view = WARM_VIEW_INIT;
-  cr_assert_ok(warm_get(client, "parent's", 8, &view));
+  cr_assert_ok(warm_get(client, "parent's", 8, 0, &view));
   const pid_t child = fork();
   cr_assert_geq(child, 0);
   if (child == 0) {
@@ -196,7 +196,7 @@ Test(views, a_forked_child_has_stale_views_and_attaches_by_itself, .init = with_
     warm_view copy = view;
     CHILD_CHECK(warm_release(client, &copy) == WARM_OK);
     warm_view own = WARM_VIEW_INIT;
-    CHILD_CHECK(warm_get(client, "parent's", 8, &own) == WARM_OK);
+    CHILD_CHECK(warm_get(client, "parent's", 8, 0, &own) == WARM_OK);
     CHILD_CHECK(own.content_bytes == 5 && memcmp(own.content, "first", 5) == 0);
     CHILD_CHECK(warm_view_check(client, &own, &state) == WARM_OK && state == WARM_VIEW_CURRENT);
     warm_memory memory = memory_of_text("child's", 2);

@@ -62,7 +62,7 @@ int work(warm_client* client) {
   const std::string id = record_id(kVictimKey);
   if (warm_exists(client, id.data(), id.size()) != WARM_OK) return 3;
   warm_view view = WARM_VIEW_INIT;
-  if (warm_get(client, id.data(), id.size(), &view) != WARM_OK) return 4;
+  if (warm_get(client, id.data(), id.size(), 0, &view) != WARM_OK) return 4;
   uint32_t state = 0;
   if (warm_view_check(client, &view, &state) != WARM_OK || state != WARM_VIEW_CURRENT) return 5;
   if (warm_release(client, &view) != WARM_OK) return 6;
@@ -89,7 +89,7 @@ int insist(const Daemon&, Board&, warm_client* client) {
 int across_restart(const Daemon&, Board& board, warm_client* client) {
   const std::string id = record_id(kStoredKey);
   warm_view held = WARM_VIEW_INIT;
-  if (warm_get(client, id.data(), id.size(), &held) != WARM_OK) return 12;
+  if (warm_get(client, id.data(), id.size(), 0, &held) != WARM_OK) return 12;
   if (!board.restarted.wait_for(1, base::Deadline::after_ns(kPatienceNs))) return 13;
   if (work(client) != 0) return 14;
   return warm_release(client, &held) == WARM_OK ? 0 : 15;
@@ -99,7 +99,7 @@ int many_views(const Daemon&, Board&, warm_client* client) {
   std::vector<warm_view> views(200, warm_view WARM_VIEW_INIT);
   const std::string id = record_id(kStoredKey);
   for (warm_view& view : views) {
-    if (warm_get(client, id.data(), id.size(), &view) != WARM_OK) return 16;
+    if (warm_get(client, id.data(), id.size(), 0, &view) != WARM_OK) return 16;
   }
   for (warm_view& view : views) {
     if (warm_release(client, &view) != WARM_OK) return 17;

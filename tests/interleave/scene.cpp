@@ -168,7 +168,7 @@ int exists(warm_client* client, const std::string& id) { return warm_exists(clie
 
 int view(warm_client* client, const std::string& id, warm_view* ret_view) {
   *ret_view = WARM_VIEW_INIT;
-  return warm_get(client, id.data(), id.size(), ret_view);
+  return warm_get(client, id.data(), id.size(), 0, ret_view);
 }
 
 Seen look(const warm_view& view) {

@@ -113,7 +113,7 @@ int put_record(warm_client* client, const Shape& shape, uint64_t key, uint32_t v
 int check_record(warm_client* client, const Shape& shape, uint64_t key, uint32_t* ret_version) {
   const std::string id = record_id(key);
   warm_view view = WARM_VIEW_INIT;
-  if (const int code = warm_get(client, id.data(), id.size(), &view); code != WARM_OK) return code;
+  if (const int code = warm_get(client, id.data(), id.size(), 0, &view); code != WARM_OK) return code;
   const char* differs = mismatch(shape, key, view);
   if (differs != nullptr) {
     std::fprintf(stderr, "record %llu, version %u: %s differs\n", static_cast<unsigned long long>(key), version_of(view),

@@ -23,6 +23,7 @@ void support_daemon_kill_and_start(support_daemon* daemon) { daemon->daemon.rest
 void support_daemon_kill(support_daemon* daemon) { daemon->daemon.kill(); }
 void support_daemon_run(support_daemon* daemon) { daemon->daemon.start(); }
 const char* support_daemon_socket(const support_daemon* daemon) { return daemon->daemon.socket().c_str(); }
+const char* support_daemon_store(const support_daemon* daemon) { return daemon->daemon.store().c_str(); }
 int support_daemon_pid(const support_daemon* daemon) { return daemon->daemon.pid(); }
 warm_client* support_daemon_open(const support_daemon* daemon) { return daemon->daemon.open(); }
 void support_daemon_free(support_daemon* daemon) { delete daemon; }

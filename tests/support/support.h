@@ -20,6 +20,7 @@ void support_daemon_kill_and_start(support_daemon* daemon);
 void support_daemon_kill(support_daemon* daemon);
 void support_daemon_run(support_daemon* daemon);
 const char* support_daemon_socket(const support_daemon* daemon);
+const char* support_daemon_store(const support_daemon* daemon);
 int support_daemon_pid(const support_daemon* daemon);
 /* An open client of it. */
 warm_client* support_daemon_open(const support_daemon* daemon);

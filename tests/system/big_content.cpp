@@ -143,7 +143,7 @@ int main() {
   std::printf("%-40s %s\n", "put 4294967296 bytes", warm_last_error());
 
   warm_view view = WARM_VIEW_INIT;
-  must("get", warm_get(client, "big", 3, &view));
+  must("get", warm_get(client, "big", 3, 0, &view));
   {
     const Clock clock("compare in place");
     compare(view);
@@ -154,7 +154,7 @@ int main() {
     compare(view);
   }
   must("release", warm_release(client, &view));
-  must("get after the kill", warm_get(client, "big", 3, &view));
+  must("get after the kill", warm_get(client, "big", 3, 0, &view));
   {
     const Clock clock("compare after the kill");
     compare(view);

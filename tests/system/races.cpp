@@ -83,7 +83,7 @@ int read(const Daemon& daemon, Board& board, const Shape& shape, unsigned me, Ta
     for (unsigned n = 0; n < kBatch; ++n) {
       const uint64_t key = i++ * 7 % kKeys;
       warm_view view = WARM_VIEW_INIT;
-      const int code = warm_get(client, ids[key].data(), ids[key].size(), &view);
+      const int code = warm_get(client, ids[key].data(), ids[key].size(), 0, &view);
       count(tally.gets);
       if (code == WARM_E_NOT_FOUND) {
         if (!is_removed_at_times(key))

@@ -76,7 +76,7 @@ Test(full, slots_that_views_hold_are_counted_to_the_caller) {
   warm_view view = WARM_VIEW_INIT;
   cr_assert_eq(put_record(client, kShape, 0, 1), WARM_OK);
   const std::string id = record_id(0);
-  cr_assert_eq(warm_get(client, id.data(), id.size(), &view), WARM_OK);
+  cr_assert_eq(warm_get(client, id.data(), id.size(), 0, &view), WARM_OK);
   cr_assert_eq(put_record(client, kShape, 0, 2), WARM_OK);
   const std::string told = fill(client);
   cr_assert(says(told, "views hold 1 slots"), "%s", told.c_str());

@@ -40,7 +40,7 @@ int holder(const Daemon& daemon, Board& board) {
   std::vector<uint64_t> sequences(kHeldKeys);
   for (uint64_t key = 0; key < kHeldKeys; ++key) {
     const std::string id = record_id(key);
-    if (warm_get(client, id.data(), id.size(), &views[key]) != WARM_OK) return 2;
+    if (warm_get(client, id.data(), id.size(), 0, &views[key]) != WARM_OK) return 2;
     sequences[key] = views[key].sequence;
   }
   board.ready.advance();

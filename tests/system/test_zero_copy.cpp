@@ -42,7 +42,7 @@ Place place_of(const void* bytes) {
 bool with_content(warm_client* client, uint64_t key) {
   warm_view view = WARM_VIEW_INIT;
   const std::string id = record_id(key);
-  if (warm_get(client, id.data(), id.size(), &view) != WARM_OK) return false;
+  if (warm_get(client, id.data(), id.size(), 0, &view) != WARM_OK) return false;
   const bool has = view.content_bytes > 0;
   warm_release(client, &view);
   return has;
@@ -76,7 +76,7 @@ Test(zero_copy, two_processes_see_a_record_at_the_same_place_of_the_daemons_file
       if (daemon.try_open(&client) != WARM_OK) return 2;
       const std::string id = record_id(key);
       warm_view view = WARM_VIEW_INIT;
-      if (warm_get(client, id.data(), id.size(), &view) != WARM_OK) return 3;
+      if (warm_get(client, id.data(), id.size(), 0, &view) != WARM_OK) return 3;
       board->embedding[who] = place_of(view.embedding);
       board->content[who] = place_of(view.content);
       board->id[who] = place_of(view.id);
@@ -122,7 +122,7 @@ Test(zero_copy, a_get_makes_no_system_call, .timeout = 120) {
       for (unsigned i = 0; i < 1000; ++i) {
         const uint64_t key = i % kKeys;
         warm_view view = WARM_VIEW_INIT;
-        if (warm_get(client, ids[key].data(), ids[key].size(), &view) != WARM_OK) ::_exit(3);
+        if (warm_get(client, ids[key].data(), ids[key].size(), 0, &view) != WARM_OK) ::_exit(3);
         uint32_t state = 0;
         if (warm_view_check(client, &view, &state) != WARM_OK || state != WARM_VIEW_CURRENT) ::_exit(4);
         const volatile float touched = view.embedding[0];

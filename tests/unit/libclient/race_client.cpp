@@ -42,7 +42,7 @@ void read(libclient::ClientState& state, const std::atomic<bool>& stop, std::ato
   warm_view held = WARM_VIEW_INIT;  // one view over the next get, so that segments go while they are looked at
   for (uint64_t newest = 0; !stop.load();) {
     warm_view view = WARM_VIEW_INIT;
-    auto presence = libclient::get(state, "moves", 5, view);
+    auto presence = libclient::get(state, "moves", 5, 0, view);
     require(presence.has_value(), presence ? "" : presence.error().text.c_str());
     require(*presence == Presence::found, "a record that is there throughout is found");
     require(view.sequence >= newest, "no older record comes after a newer one");
@@ -141,7 +141,7 @@ int main() {
   // What could not be done while others were at it is done by some later get.
   for (int i = 0; i < 200; ++i) {
     warm_view view = WARM_VIEW_INIT;
-    require(libclient::get(state, "moves", 5, view).has_value() && libclient::release(state, view).has_value(),
+    require(libclient::get(state, "moves", 5, 0, view).has_value() && libclient::release(state, view).has_value(),
             "one thread reads on");
   }
   require(segment_maps() <= maps_before + kMapsLeftMax, "what was taken out of use was unmapped");

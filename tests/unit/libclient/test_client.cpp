@@ -41,7 +41,7 @@ struct World {
 };
 
 base::Result<Presence> get(libclient::ClientState& state, std::string_view id, warm_view& view) {
-  return libclient::get(state, id.data(), id.size(), view);
+  return libclient::get(state, id.data(), id.size(), 0, view);
 }
 
 int32_t code_of_get(libclient::ClientState& state, std::string_view id) {
