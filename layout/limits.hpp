@@ -52,6 +52,7 @@ constexpr uint32_t kFeedEntriesLog2 = 16;
 constexpr uint32_t kFeedIdsLog2 = 22;
 constexpr uint32_t kFeedIdUnitBytes = 8;  // an id in the feed begins on such a boundary
 constexpr uint32_t kGraceBatchSlots = 4096;
+constexpr uint32_t kGraceCellsPerStep = 16384;  // some 20 us; requests are served between steps
 
 // Counters whose low half a futex or a reader compares start just below its wrap, so that every run sees it.
 constexpr uint64_t kWrapStart = (uint64_t{1} << 32) - 4;

@@ -13,6 +13,7 @@ namespace {
 
 constexpr uint32_t kSocketPutsPerRound = 4;
 constexpr uint32_t kPidsInLog = 16;
+constexpr uint32_t kCellsASession = 16;  // of a step's: what looking at a session without pins is counted as
 
 // Hostile: a high mark beyond the cells means all of them.
 uint32_t pins_high(const layout::SessionRegion& region) noexcept {
@@ -94,6 +95,7 @@ void Sessions::handle(Resume message) {
                     .lane_repairs = layout::load_relaxed(counters.lane_repairs),
                     .lanes_fenced = layout::load_relaxed(counters.lanes_fenced)};
     if (session.live) --orphans_;
+    if (scanning_ && session.live && WARM_RULE("daemon.handed_back_is_scanned")) to_scan_.push_back(&session);
   }
   WARM_FAILPOINT("daemon.attach.resumed");
   set_counts();
@@ -125,6 +127,7 @@ bool Sessions::try_end(const std::shared_ptr<Session>& session) {
     if (!swept) return false;
     WARM_FAILPOINT("daemon.sweep.after");
     channel.end_session(*session);
+    leave_scan(*session);
     if (session->region) {
       add_counters(*session);
       uint64_t voided = 0;
@@ -270,17 +273,46 @@ store::PinSource::Awaited Sessions::awaited() {
   return awaited;
 }
 
-void Sessions::for_each_pin(const std::function<void(uint32_t slot)>& visit) {
-  for (Channel* channel : channels_) {
+void Sessions::begin_scan() {
+  scanning_ = true;
+  to_scan_.clear();
+  scan_at_ = 0;
+  scan_cell_ = 0;
+  for (const Channel* channel : channels_) {
     for (const Session* session : channel->live_sessions()) {
-      if (!session->region) continue;
-      const layout::SessionRegion& region = *session->shared();
-      const uint32_t high = pins_high(region);
-      for (uint32_t cell = 0; cell < high; ++cell) {
-        const uint32_t pin = layout::load_acquire(region.pins[cell]);
-        if (pin != 0) visit(pin - 1);
-      }
+      if (session->region) to_scan_.push_back(session);
     }
+  }
+}
+
+bool Sessions::scan(uint32_t cells, const std::function<void(uint32_t slot)>& visit) {
+  while (scan_at_ < to_scan_.size()) {
+    if (cells == 0) return false;
+    const Session* session = to_scan_[scan_at_];
+    const uint32_t high = session == nullptr ? 0 : pins_high(*session->shared());
+    const uint32_t begin = scan_cell_;
+    const uint32_t end = std::min(high, begin + cells);
+    for (; scan_cell_ < end; ++scan_cell_) {
+      const uint32_t pin = layout::load_acquire(session->shared()->pins[scan_cell_]);
+      if (pin != 0) visit(pin - 1);
+    }
+    // A session without pins costs something too.
+    cells -= std::min(cells, std::max(scan_cell_ - begin, kCellsASession));
+    if (scan_cell_ < high) return false;
+    ++scan_at_;
+    scan_cell_ = 0;
+  }
+  scanning_ = false;
+  return true;
+}
+
+void Sessions::leave_scan(const Session& session) {
+  const auto place = std::ranges::find(to_scan_, &session);
+  if (place == to_scan_.end()) return;
+  if (WARM_RULE("daemon.scan_keeps_its_place")) {
+    *place = nullptr;
+  } else {
+    to_scan_.erase(place);
   }
 }
 

@@ -6,7 +6,9 @@
 //  1. A session is live here from its entry's state offered to its entry's state dead; while it is, its requests are carried out
 //     and its pins hold. A client makes neither before its entry says live.
 //  2. It is marked dead only after a sweep of its channel found nothing of it waiting.
-//  3. orphans_ counts the live sessions whose memory is not mapped; while there are any, pins are not complete (but for a
+//  3. A scan looks at every session that was live with its memory when it began and still is, and at every one whose memory is
+//     handed back before it ends. One that began later holds no pin that counts: what is scanned for died before.
+//  4. orphans_ counts the live sessions whose memory is not mapped; while there are any, pins are not complete (but for a
 //     grace that the configuration ends).
 #pragma once
 
@@ -55,7 +57,8 @@ class Sessions final : public store::PinSource {
   // PinSource
   bool complete() override;
   Awaited awaited() override;
-  void for_each_pin(const std::function<void(uint32_t slot)>& visit) override;
+  void begin_scan() override;
+  bool scan(uint32_t cells, const std::function<void(uint32_t slot)>& visit) override;
 
  private:
   void handle(Attach message);
@@ -68,6 +71,7 @@ class Sessions final : public store::PinSource {
   void handle(Stop message);
   base::Status attach(const std::shared_ptr<Session>& session);
   bool retry_ends();
+  void leave_scan(const Session& session);
   bool try_end(const std::shared_ptr<Session>& session);
   bool serve_put(Put& put);
   void notify(Channel& channel);
@@ -90,6 +94,14 @@ class Sessions final : public store::PinSource {
   bool puts_stalled_ = false;     // the first of them waits for a slot
   std::vector<std::shared_ptr<Session>> ending_;
   uint32_t orphans_ = 0;
+
+  // The scan of all pins: whose cells, in this order, and how far it is. One that ends leaves its place empty, so that nobody
+  // behind it is passed over.
+  bool scanning_ = false;
+  std::vector<const Session*> to_scan_;
+  size_t scan_at_ = 0;
+  uint32_t scan_cell_ = 0;
+
   bool stop_ = false;
 };
 

@@ -1,5 +1,6 @@
 #include "daemon/store/slots.hpp"
 
+#include "base/assert.hpp"
 #include "base/failpoint.hpp"
 
 namespace warmtier::daemon::store {
@@ -32,33 +33,43 @@ std::vector<uint32_t> Slots::take_unprepared(size_t most) {
   return slots;
 }
 
-size_t Slots::grace(const Tier& tier, uint64_t durable, PinSource& pins) {
-  std::vector<uint32_t> batch;
-  batch.swap(held_);
-  // Held slots come on top: however many there are, others go on.
+void Slots::add_ripe_to_batch(uint64_t durable) {
   for (size_t n = 0; n < layout::kGraceBatchSlots && ripe(durable); ++n) {
-    batch.push_back(waiting_.front().slot);
+    batch_.push_back(waiting_.front().slot);
     waiting_.pop_front();
   }
-  if (batch.empty()) return 0;
-  pinned_.resize((tier.slots() + 63) / 64);
+}
 
+void Slots::begin_grace(const Tier& tier, uint64_t durable, PinSource& pins) {
+  WARM_ASSERT(batch_.empty());
+  batch_.swap(held_);
+  held_in_batch_ = batch_.size();
+  // Held slots come on top: however many there are, others go on.
+  add_ripe_to_batch(durable);
+  if (batch_.empty()) return;
+  pinned_.resize((tier.slots() + 63) / 64);
   // The deaths are stored. A pin that ever passed its re-check was visible at this fence; one stored later fails it.
   WARM_FAILPOINT("store.grace_before_fence");
   layout::fence_full();
   WARM_FAILPOINT("store.grace_after_fence");
-  const uint64_t slots = tier.slots();
-  pins.for_each_pin([&](uint32_t slot) {
+  pins.begin_scan();
+}
+
+void Slots::step_grace(const Tier& tier, uint64_t durable, PinSource& pins) {
+  const uint64_t slots = pinned_.size() * 64;
+  const bool scanned = pins.scan(layout::kGraceCellsPerStep, [&](uint32_t slot) {
     WARM_STEP("store.grace_pin_seen");
     if (slot >= slots) return;
     pinned_[slot / 64] |= uint64_t{1} << slot % 64;
     pins_.push_back(slot);
   });
+  if (!scanned) return;
   WARM_FAILPOINT("store.grace_scanned");
+  // What died since the fence may be pinned in a cell that was looked at before: it waits for the next batch.
+  if (!WARM_RULE("store.later_deaths_wait")) add_ripe_to_batch(durable);
 
-  const size_t freed_from = unprepared_.size();
-  for (uint32_t slot : batch) {
-    if ((pinned_[slot / 64] >> slot % 64 & 1) != 0 && WARM_RULE("store.pinned_slots_are_held")) {
+  for (uint32_t slot : batch_) {
+    if (slot < slots && (pinned_[slot / 64] >> slot % 64 & 1) != 0 && WARM_RULE("store.pinned_slots_are_held")) {
       held_.push_back(slot);
       continue;
     }
@@ -69,7 +80,8 @@ size_t Slots::grace(const Tier& tier, uint64_t durable, PinSource& pins) {
   layout::fence_release();
   for (uint32_t slot : pins_) pinned_[slot / 64] = 0;
   pins_.clear();
-  return unprepared_.size() - freed_from;
+  batch_.clear();
+  held_in_batch_ = 0;
 }
 
 }  // namespace warmtier::daemon::store

@@ -31,15 +31,17 @@ class Slots {
   void died(uint32_t slot, uint64_t sequence) { waiting_.push_back({slot, sequence}); }
   // Whether a batch of grace would find something: deaths up to `durable`.
   [[nodiscard]] bool ripe(uint64_t durable) const { return !waiting_.empty() && waiting_.front().sequence <= durable; }
-  // One batch: fence, every pin once, put = 0 for what nobody pins, fence. Held slots are looked at again. Returns how many
-  // slots became free.
-  size_t grace(const Tier& tier, uint64_t durable, PinSource& pins);
+  // One batch: fence, every pin once, put = 0 for what nobody pins, fence. Held slots are looked at again. It runs in steps, and
+  // is over when in_grace() says no.
+  void begin_grace(const Tier& tier, uint64_t durable, PinSource& pins);
+  void step_grace(const Tier& tier, uint64_t durable, PinSource& pins);
+  [[nodiscard]] bool in_grace() const { return !batch_.empty(); }
 
   [[nodiscard]] size_t free() const { return prepared_.size() + unprepared_.size(); }
   [[nodiscard]] size_t prepared() const { return prepared_.size(); }
   [[nodiscard]] size_t unprepared() const { return unprepared_.size(); }
-  [[nodiscard]] size_t waiting() const { return waiting_.size(); }
-  [[nodiscard]] size_t held() const { return held_.size(); }
+  [[nodiscard]] size_t waiting() const { return waiting_.size() + batch_.size() - held_in_batch_; }
+  [[nodiscard]] size_t held() const { return held_.size() + held_in_batch_; }
 
  private:
   struct Dead {
@@ -50,8 +52,11 @@ class Slots {
   std::deque<uint32_t> unprepared_;
   std::deque<Dead> waiting_;  // by sequence
   std::vector<uint32_t> held_;
+  void add_ripe_to_batch(uint64_t durable);
+  std::vector<uint32_t> batch_;  // in grace now; the first ones were held before
+  size_t held_in_batch_ = 0;
   std::vector<uint64_t> pinned_;  // bitmap, clear between batches
-  std::vector<uint32_t> pins_;    // what is set in it
+  std::vector<uint32_t> pins_;  // what is set in it
 };
 
 }  // namespace warmtier::daemon::store

@@ -111,6 +111,7 @@ class Store::Impl {
   void take_request_id(const Request& request);
   std::optional<Found> find(uint64_t hash) const;
   static Disposition condition_refusal(const layout::RequestHeader& header, uint64_t sequence, Answer& answer);
+  void run_grace();
   Reservation no_slot();
   Reservation reserve_room(uint64_t bytes, const Request& request, Room& room);
   void fill_record(const Request& request, Room& room);
@@ -409,13 +410,19 @@ Disposition Store::Impl::refuse_for_slots(Answer& answer) {
 
 // ---- reserving: nothing may fail after the first store ------------------------------------------------------------------------
 
+// One step of the batch that runs, or of a new one.
+void Store::Impl::run_grace() {
+  if (!slots_.in_grace()) slots_.begin_grace(*tier_, durable_, *pins_);
+  if (slots_.in_grace()) slots_.step_grace(*tier_, durable_, *pins_);
+  if (!slots_.in_grace()) held_looked_ns_ = base::monotonic_ns();
+}
+
 Store::Impl::Reservation Store::Impl::no_slot() {
   const uint64_t now = base::monotonic_ns();
   const bool pins_known = pins_ != nullptr && pins_->complete();
-  if (slots_.held() > 0 && pins_known && now - held_looked_ns_ > kHeldRetryNs) {
-    held_looked_ns_ = now;
-    if (slots_.grace(*tier_, durable_, *pins_) > 0) return Reservation::ok;
-  }
+  if (!slots_.in_grace() && slots_.held() > 0 && pins_known && now - held_looked_ns_ > kHeldRetryNs) run_grace();
+  if (slots_.free() > 0) return Reservation::ok;
+  if (slots_.in_grace()) return Reservation::wait;
   if (slots_in_job_ > 0 || chunk_ordered_) return Reservation::wait;
   if (slots_.waiting() > 0 && pins_known && !io_error_) {
     checkpoint_requested_ = true;
@@ -993,8 +1000,8 @@ bool Store::Impl::step() {
     advance_doubling(kDoublingHomesPerStep);
     more = true;
   }
-  if (pins_ != nullptr && slots_.ripe(durable_) && pins_->complete()) {
-    slots_.grace(*tier_, durable_, *pins_);
+  if (pins_ != nullptr && (slots_.in_grace() || (slots_.ripe(durable_) && pins_->complete()))) {
+    run_grace();
     more = changed_ = true;
   }
   if (!changed_) return more;

@@ -119,8 +119,11 @@ class PinSource {
     uint32_t pid = 0;  // of one of them, as the daemon sees it; 0: it cannot
   };
   virtual Awaited awaited() = 0;
-  // Loads every pin cell once, after the caller's fence; values out of range are ignored by the caller.
-  virtual void for_each_pin(const std::function<void(uint32_t slot)>& visit) = 0;
+  // Loads every pin cell once, in steps, from the caller's fence on: begin_scan() right after it, then scan() until it says true.
+  // A step loads about `cells`. Sessions may begin, end and be handed back between steps. Values out of range are ignored by the
+  // caller.
+  virtual void begin_scan() = 0;
+  virtual bool scan(uint32_t cells, const std::function<void(uint32_t slot)>& visit) = 0;
 };
 
 // What the server thread hands to clients.

@@ -3,12 +3,15 @@
 
 #include <algorithm>
 
+#include "tests/support/omit.hpp"
 #include "tests/unit/session/fixture.hpp"
 
 using namespace warmtier;
 using namespace warmtier::daemon;
 using namespace warmtier::daemon::session;
 using namespace warmtier::daemon::session::test;
+using tests::support::failpoints_built;
+using tests::support::Omit;
 
 namespace {
 
@@ -50,6 +53,59 @@ struct House {
     return count;
   }
 };
+
+std::vector<uint32_t> pins_of(Sessions& sessions) {
+  std::vector<uint32_t> pins;
+  sessions.begin_scan();
+  while (!sessions.scan(1, [&](uint32_t slot) { pins.push_back(slot); })) {
+  }
+  return pins;
+}
+
+// How often the pin of the last of three sessions is seen, when the first ends in the middle of a scan.
+size_t pin_seen_when_a_session_ends_in_the_middle() {
+  House house;
+  auto a = house.attach(0);
+  auto b = house.attach(1);
+  auto c = house.attach(2);
+  a->shared()->header.pins_high = 40;
+  b->shared()->header.pins_high = 40;
+  c->shared()->header.pins_high = 40;
+  c->shared()->pins[3] = 8;
+  size_t seen = 0;
+  const auto visit = [&](uint32_t slot) { seen += slot == 7 ? 1 : 0; };
+  house.sessions->begin_scan();
+  cr_assert(!house.sessions->scan(60, visit));  // all of the first, half of the second
+  house.mail.to_store.post(End{.session = a});
+  house.mail.to_store.post(End{.session = b});
+  house.sessions->take_mail();
+  while (!house.sessions->scan(60, visit)) {
+  }
+  return seen;
+}
+
+// How often the pin of a session is seen that was handed back in the middle of a scan, for which nobody waited any more.
+size_t pin_seen_when_a_session_is_handed_back_in_the_middle() {
+  House house;
+  auto session = house.attach(0);
+  auto adopted = Channel::adopt(house.directory.fd(), results_name(1), identity());
+  auto orphan = std::make_shared<Session>();
+  orphan->channel = adopted->get();
+  orphan->number = session->number;
+  layout::StatusPage status{};
+  Sessions next(house.executor, house.executor, house.mail, status, kLimits, house.directory.fd(), base::Deadline::after_ns(0));
+  next.adopt(adopted->get(), {orphan});
+  session->shared()->header.pins_high = 1;
+  session->shared()->pins[0] = 8;
+  size_t seen = 0;
+  const auto visit = [&](uint32_t slot) { seen += slot == 7 ? 1 : 0; };
+  next.begin_scan();
+  house.mail.to_store.post(Resume{.session = orphan, .region = std::move(session->region), .lanes = {}});
+  next.take_mail();
+  while (!next.scan(60, visit)) {
+  }
+  return seen;
+}
 
 constexpr size_t kEndedReply = 1;
 constexpr size_t kAcceptedReply = 2;
@@ -115,9 +171,7 @@ Test(sessions, end_carries_out_what_was_published_and_voids_the_pins) {
   house.attach(1);
   cr_assert(house.sessions->serve());
   cr_assert_eq(house.executor.executed.size(), 1);
-  size_t pins = 0;
-  house.sessions->for_each_pin([&](uint32_t) { ++pins; });
-  cr_assert_eq(pins, 0);
+  cr_assert_eq(pins_of(*house.sessions).size(), 0);
 }
 
 Test(sessions, end_waits_for_a_request_that_waits_for_a_slot) {
@@ -163,13 +217,35 @@ Test(sessions, pins_of_all_sessions_are_seen_whatever_they_say) {
   a->shared()->pins[layout::kViewsMax - 1] = 100;
   b->shared()->header.pins_high = 1;
   b->shared()->pins[0] = 0xFFFF'FFFF;
-  std::vector<uint32_t> pins;
-  house.sessions->for_each_pin([&](uint32_t slot) { pins.push_back(slot); });
+  std::vector<uint32_t> pins = pins_of(*house.sessions);
   std::ranges::sort(pins);
   cr_assert_eq(pins.size(), 2);
   cr_assert_eq(pins[0], 99);
   cr_assert_eq(pins[1], 0xFFFF'FFFE);
   cr_assert(house.sessions->complete());
+}
+
+Test(sessions, scan_goes_on_where_it_was_when_a_session_ends) { cr_assert_eq(pin_seen_when_a_session_ends_in_the_middle(), 1); }
+Test(sessions, scan_goes_on_where_it_was_when_a_session_ends__fails_without_the_rule, .disabled = !failpoints_built()) {
+  const Omit omit("daemon.scan_keeps_its_place");
+  cr_assert_eq(pin_seen_when_a_session_ends_in_the_middle(), 0);
+}
+
+Test(sessions, scan_takes_in_what_is_handed_back) { cr_assert_eq(pin_seen_when_a_session_is_handed_back_in_the_middle(), 1); }
+Test(sessions, scan_takes_in_what_is_handed_back__fails_without_the_rule, .disabled = !failpoints_built()) {
+  const Omit omit("daemon.handed_back_is_scanned");
+  cr_assert_eq(pin_seen_when_a_session_is_handed_back_in_the_middle(), 0);
+}
+
+Test(sessions, step_of_a_scan_is_bounded) {
+  House house;
+  auto a = house.attach(0);
+  a->shared()->header.pins_high = layout::kViewsMax;
+  for (uint32_t& pin : a->shared()->pins) pin = 1;
+  house.sessions->begin_scan();
+  size_t seen = 0;
+  cr_assert(!house.sessions->scan(1'000, [&](uint32_t) { ++seen; }));
+  cr_assert_eq(seen, 1'000);
 }
 
 Test(sessions, counters_that_fall_count_for_nothing) {

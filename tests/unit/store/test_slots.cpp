@@ -1,9 +1,12 @@
 #include <criterion/criterion.h>
 
 #include "daemon/store/slots.hpp"
+#include "tests/support/omit.hpp"
 #include "tests/unit/store/world.hpp"
 
 using warmtier::tests::World;
+using warmtier::tests::support::failpoints_built;
+using warmtier::tests::support::Omit;
 namespace layout = warmtier::layout;
 
 // Slots by themselves are exercised through the store: here the order in which they come back.
@@ -74,6 +77,56 @@ Test(slots, however_many_are_held_the_others_are_freed) {
   w.checkpoint();
   cr_assert_eq(w.store->status().slots_waiting, 0);
   cr_assert_eq(w.store->status().slots_held, 5000);
+}
+
+namespace {
+
+// A record is replaced, durably so, while a scan runs that has passed its reader's pin already: how many slots are held then.
+uint64_t held_after_a_death_in_the_middle() {
+  World w;
+  w.pins.known = false;
+  w.start();
+  w.put("early", 1);
+  w.put("early", 2);
+  w.put("late", 1);
+  w.checkpoint();
+  w.pins.known = true;
+  w.pins.slow = true;
+  cr_assert(w.store->step());  // fence, and every cell there is
+  w.pins.pinned.insert(w.get("late")->slot);
+  const uint64_t death = w.put("late", 2).sequence;
+  w.store->request_checkpoint();
+  while (w.store->status().sequence_durable < death) (void)w.store->step();
+  cr_assert_eq(w.store->status().slots_waiting, 2);
+  w.pins.slow = false;
+  w.checkpoint();
+  cr_assert_eq(w.store->status().slots_waiting, 0);
+  return w.store->status().slots_held;
+}
+
+}  // namespace
+
+Test(slots, what_dies_during_a_scan_waits_for_the_next_one) { cr_assert_eq(held_after_a_death_in_the_middle(), 1); }
+
+Test(slots, what_dies_during_a_scan_waits_for_the_next_one__fails_without_the_rule, .disabled = !failpoints_built()) {
+  const Omit omit("store.later_deaths_wait");
+  cr_assert_eq(held_after_a_death_in_the_middle(), 0);
+}
+
+Test(slots, a_put_is_answered_while_a_long_scan_runs) {
+  World w;
+  w.start();
+  w.put("a", 1);
+  w.put("a", 2);
+  w.pins.slow = true;
+  w.store->request_checkpoint();
+  while (w.store->status().sequence_durable < 2) (void)w.store->step();
+  for (uint32_t i = 0; i < 100; ++i) {
+    cr_assert(w.store->step(), "the scan wants to go on");
+    cr_assert_eq(w.put("b", i).status, WARM_OK);
+  }
+  w.pins.slow = false;
+  w.checkpoint();
 }
 
 Test(slots, a_put_that_finds_none_says_who_keeps_them) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/io/io.hpp"
@@ -17,12 +18,20 @@ namespace warmtier::tests {
 class Pins : public daemon::store::PinSource {
  public:
   bool complete() override { return known; }
-  void for_each_pin(const std::function<void(uint32_t)>& visit) override {
-    for (uint32_t slot : pinned) visit(slot);
+  void begin_scan() override { looked_ = false; }
+  bool scan(uint32_t, const std::function<void(uint32_t)>& visit) override {
+    if (!std::exchange(looked_, true)) {
+      for (uint32_t slot : pinned) visit(slot);
+    }
+    return !slow;
   }
   Awaited awaited() override { return known ? Awaited{} : Awaited{.sessions = 2, .pid = 4711}; }
   std::set<uint32_t> pinned;
   bool known = true;
+  bool slow = false;  // a scan does not end, but all cells that it sees it has seen in its first step
+
+ private:
+  bool looked_ = false;
 };
 
 struct Seen {
