@@ -23,6 +23,29 @@ void Fd::reset(int fd) noexcept {
   fd_ = fd;
 }
 
+WatchedFd::WatchedFd(Fd fd) noexcept : fd_(std::move(fd)) {
+  struct stat st{};
+  if (::fstat(fd_.get(), &st) == 0) inode_ = {.device = st.st_dev, .inode = st.st_ino};
+}
+
+WatchedFd& WatchedFd::operator=(WatchedFd&& other) noexcept {
+  drop();
+  fd_ = std::move(other.fd_);
+  inode_ = other.inode_;
+  return *this;
+}
+
+int WatchedFd::get() const noexcept {
+  struct stat st{};
+  if (!fd_ || ::fstat(fd_.get(), &st) != 0 || InodeId{.device = st.st_dev, .inode = st.st_ino} != inode_) return -1;
+  return fd_.get();
+}
+
+void WatchedFd::drop() noexcept {
+  if (get() < 0) (void)fd_.release();
+  fd_.reset();
+}
+
 Result<Fd> open_at(int directory, const char* path, int flags, unsigned mode) {
   for (;;) {
     int fd = ::openat(directory, path, flags | O_CLOEXEC, mode);

@@ -39,6 +39,28 @@ struct InodeId {
   bool operator==(const InodeId&) const = default;
 };
 
+// A descriptor in a process whose other code may close all descriptors (closefrom) and open others under their numbers. What is
+// not the same inode any more is not used, and not closed.
+class WatchedFd {
+ public:
+  WatchedFd() noexcept = default;
+  explicit WatchedFd(Fd fd) noexcept;
+  WatchedFd(WatchedFd&& other) noexcept = default;
+  WatchedFd& operator=(WatchedFd&& other) noexcept;
+  WatchedFd(const WatchedFd&) = delete;
+  WatchedFd& operator=(const WatchedFd&) = delete;
+  ~WatchedFd() { drop(); }
+
+  // The number, or -1 when it is another file's by now. A system call each time.
+  [[nodiscard]] int get() const noexcept;
+  [[nodiscard]] const InodeId& inode() const noexcept { return inode_; }
+
+ private:
+  void drop() noexcept;
+  Fd fd_;
+  InodeId inode_;
+};
+
 // openat with O_CLOEXEC added; EINTR is retried.
 Result<Fd> open_at(int directory, const char* path, int flags, unsigned mode = 0);
 // A memfd of `bytes` zeros, mode 0600, not executable, sealed against SHRINK, GROW and SEAL unless `seal_later`.

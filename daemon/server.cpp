@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -197,25 +198,57 @@ uint64_t raise_descriptor_limit() noexcept {
   return limit.rlim_cur;
 }
 
-// Absent, or there and without an entry.
-base::Result<bool> is_empty_place(const std::string& directory) {
-  DIR* stream = ::opendir(directory.c_str());
-  if (stream == nullptr) {
-    if (errno == ENOENT) return true;
-    return fail_errno(errno, "open the store directory %s", directory.c_str());
-  }
+// True when it is there and has no entry, but for `allowed` ones.
+base::Result<bool> is_empty_directory(int parent, const char* name, const std::function<bool(const char*)>& allowed) {
+  auto fd = base::open_at(parent, name, O_RDONLY | O_DIRECTORY);
+  if (!fd) return pass(std::move(fd));
+  DIR* stream = ::fdopendir(fd->get());
+  if (stream == nullptr) return fail_errno(errno, "read the directory %s", name);
+  (void)fd->release();
   bool empty = true;
   while (const dirent* entry = ::readdir(stream)) {
-    if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0) empty = false;
+    if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0 && !allowed(entry->d_name)) empty = false;
   }
   ::closedir(stream);
   return empty;
 }
 
-Status make_store_if_absent(const Config& config) {
-  auto empty = is_empty_place(config.store);
+// Nothing is there but what a daemon leaves that was killed before its store was whole.
+base::Result<bool> is_empty_place(int directory) {
+  Status trouble;
+  auto empty = is_empty_directory(directory, ".", [&](const char* name) {
+    if (std::strcmp(name, io::kStoreLockName) == 0 || std::strcmp(name, store::kUnfinishedTierName) == 0) return true;
+    if (std::strcmp(name, "content") != 0 && std::strcmp(name, "channels") != 0) return false;
+    auto inside = is_empty_directory(directory, name, [](const char*) { return false; });
+    if (!inside) trouble = pass(std::move(inside));
+    return inside && *inside;
+  });
+  if (!trouble) return pass(std::move(trouble));
+  return empty;
+}
+
+bool holds_store(int directory) noexcept { return ::faccessat(directory, "warm.tier", F_OK, 0) == 0; }
+
+// The store's directory, made if it is absent. One that holds something else is left as it is: not even a lock goes into it.
+base::Result<base::Fd> open_place(const Config& config) {
+  if (::mkdir(config.store.c_str(), 0750) != 0 && errno != EEXIST) {
+    return fail_errno(errno, "make the store directory %s", config.store.c_str());
+  }
+  auto directory = base::open_at(AT_FDCWD, config.store.c_str(), O_RDONLY | O_DIRECTORY);
+  if (!directory || holds_store(directory->get())) return directory;
+  auto empty = is_empty_place(directory->get());
   if (!empty) return pass(std::move(empty));
-  if (!*empty) return {};
+  if (!*empty) {
+    return fail(WARM_E_NOT_FOUND, "%s holds no store (no warm.tier), and it is not empty: none is made in it",
+                config.store.c_str());
+  }
+  return directory;
+}
+
+// Under the store lock, so that two daemons that start at once do not meet in it.
+Status make_store_if_absent(const Config& config, int directory) {
+  if (holds_store(directory)) return {};
+  WARM_STEP("daemon.store.making");
   store::InitOptions options;
   options.dimensions = config.dimensions.value_or(kDimensionsDefault);
   options.capacity = config.capacity.value_or(kCapacityDefault);
@@ -332,13 +365,13 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
                 static_cast<unsigned long long>(kDescriptorsKept + kDescriptorsPerSession));
   }
 
-  if (auto s = make_store_if_absent(config); !s) return s;
   auto io = io::open_io(config.io);
   if (!io) return pass(std::move(io));
-  auto directory = base::open_at(AT_FDCWD, config.store.c_str(), O_RDONLY | O_DIRECTORY);
+  auto directory = open_place(config);
   if (!directory) return pass(std::move(directory));
   auto lock = io::StoreLock::acquire(directory->get(), **io, base::Deadline::after_ns(kStoreLockWaitNs));
   if (!lock) return pass(std::move(lock));
+  if (auto s = make_store_if_absent(config, directory->get()); !s) return s;
 
   store::Options options;
   options.content_bytes_max = config.content_bytes_max;

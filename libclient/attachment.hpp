@@ -34,7 +34,7 @@ struct Tier {
 
 // One connection to one daemon. Everything but `gone` and the socket's send side is guarded by the client's mutex.
 struct Connection {
-  base::Fd socket;
+  base::WatchedFd socket;
   base::ReadMapping status_map;
   FeedMap feed;
   layout::Welcome welcome{};

@@ -137,7 +137,7 @@ base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadlin
   if (!feed) return base::pass(std::move(feed));
   connection->feed = std::move(*feed);
   connection->welcome = welcome;
-  connection->socket = std::move(greeting.socket);
+  connection->socket = base::WatchedFd(std::move(greeting.socket));
 
   Link::Parts parts{.session = welcome.session,
                     .channel = welcome.channel,
@@ -151,6 +151,7 @@ base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadlin
     auto same = links_.back()->same_files(parts);
     if (!same) return base::pass(std::move(same));
     same_link = *same;
+    if (same_link) links_.back()->take_files(std::move(parts));
   }
   if (!same_link) {
     // The daemon did not take the session back: pins in its memory hold nothing any more, and views in it are stale.

@@ -29,7 +29,8 @@ void wait_for(int socket, short events, uint64_t ns) noexcept {
 }
 
 bool daemon_gone(int error) noexcept {
-  return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == ECONNREFUSED;
+  // EBADF: this process has closed our descriptors, and the number is another file's or nobody's.
+  return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == ECONNREFUSED || error == EBADF;
 }
 
 base::Result<std::string> absolute(const char* path) {
@@ -89,7 +90,9 @@ base::Status send_hello(int socket, const std::optional<Resume>& resume, const b
     files[0] = resume->channel_file;
     files[1] = resume->session_file;
   }
-  return send_message(socket, &hello, sizeof hello, files, resume ? 2 : 0, deadline);
+  // Without its descriptors a client is given what its daemon has.
+  const bool handed_back = files[0] >= 0 && files[1] >= 0;
+  return send_message(socket, &hello, sizeof hello, files, handed_back ? 2 : 0, deadline);
 }
 
 base::Status refusal(const layout::Refuse& refuse) {
@@ -205,6 +208,7 @@ void wait_readable(int socket, uint64_t ns) noexcept { wait_for(socket, POLLIN, 
 void wait_writable(int socket, uint64_t ns) noexcept { wait_for(socket, POLLOUT, ns); }
 
 bool peer_gone(int socket) noexcept {
+  if (socket < 0) return true;
   // Not by reading: what it sent before it went may still lie there.
   pollfd entry{.fd = socket, .events = POLLRDHUP, .revents = 0};
   return ::poll(&entry, 1, 0) == 1 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;

@@ -52,7 +52,7 @@ bool peer_gone(int socket) noexcept;
 // $XDG_RUNTIME_DIR/warmtier.sock that is there. The error names the paths tried.
 base::Result<std::string> find_socket(const char* option);
 
-// What a client hands back of an earlier session.
+// What a client hands back of an earlier session; a descriptor is -1 when the process has closed it.
 struct Resume {
   uint64_t session = 0;
   uint64_t channel = 0;

@@ -99,18 +99,20 @@ base::Result<std::unique_ptr<Link>> Link::make(Parts parts, const uint8_t (&stor
 }
 
 base::Result<bool> Link::same_files(const Parts& parts) const {
-  const int pairs[2][2] = {{parts.channel_file.get(), channel_file.get()}, {parts.session_file.get(), session_file.get()}};
-  for (const auto& [theirs, ours] : pairs) {
-    auto a = base::inode_of(theirs);
-    if (!a) return base::pass(std::move(a));
-    auto b = base::inode_of(ours);
-    if (!b) return base::pass(std::move(b));
-    if (*a != *b) return false;
-  }
+  auto channel = base::inode_of(parts.channel_file.get());
+  if (!channel) return base::pass(std::move(channel));
+  auto memory = base::inode_of(parts.session_file.get());
+  if (!memory) return base::pass(std::move(memory));
+  if (*channel != channel_file.inode() || *memory != session_file.inode()) return false;
   auto results = base::inode_of(parts.results_file.get());
   if (!results) return base::pass(std::move(results));
   return *results == results_inode_ && parts.session == session && parts.session_index == session_index &&
          parts.channel == channel_number && parts.lanes == lanes;
+}
+
+void Link::take_files(Parts parts) noexcept {
+  channel_file = base::WatchedFd(std::move(parts.channel_file));
+  session_file = base::WatchedFd(std::move(parts.session_file));
 }
 
 bool Link::session_dead(uint64_t session_number) const noexcept {

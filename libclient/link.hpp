@@ -33,6 +33,8 @@ class Link {
 
   // Whether these are the files that are mapped here already.
   [[nodiscard]] base::Result<bool> same_files(const Parts& parts) const;
+  // Other descriptors of the same files: the process may have closed the ones that are here.
+  void take_files(Parts parts) noexcept;
 
   [[nodiscard]] layout::SessionRegion& region() const noexcept { return *region_; }
   [[nodiscard]] const layout::DoneLine& done(uint32_t lane) const noexcept { return done_[lane]; }
@@ -51,8 +53,8 @@ class Link {
   const uint64_t channel_number;
   const uint32_t session_index;
   const uint32_t lanes;
-  const base::Fd channel_file;  // handed back to the next daemon
-  const base::Fd session_file;
+  base::WatchedFd channel_file;  // handed back to the next daemon; guarded by the client's mutex
+  base::WatchedFd session_file;
   Link* older = nullptr;  // of the same client; set before the link is published
 
  private:

@@ -35,8 +35,9 @@ base::Status read_stats(ClientState& state, warm_stats& ret_stats) {
   for (;;) {
     state.enter(me);
     const Attachment* a = state.attachment.load(std::memory_order_acquire);
+    // A dead daemon's page stays as it was: only the socket tells.
     if (a != nullptr && a->current() && !a->connection->gone.load(std::memory_order_acquire) &&
-        layout::load_acquire(a->status->stopping) == 0) {
+        layout::load_acquire(a->status->stopping) == 0 && !peer_gone(a->connection->socket.get())) {
       const layout::StatusPage& page = *a->status;
       using layout::load_relaxed;
       ret_stats.io_backend = load_relaxed(page.io_backend);

@@ -271,6 +271,7 @@ void Intake::close_socket(Connection& connection) {
   std::erase(subscribers_, connection.socket.get());
   connection.socket.reset();
   connection.segments.reset();
+  connection.lists_owed = 0;
 }
 
 // The socket is at its end. That is not the end of the session: closefrom() or daemon() do it to a living reader. One that was
@@ -375,8 +376,7 @@ bool Intake::handle_packet(Connection& connection, Packet& packet) {
     case layout::MessageKind::accept: handle_accept(connection, message); return static_cast<bool>(connection.socket);
     case layout::MessageKind::segments_wanted:
       mail_.to_store.post(Nudge{});
-      connection.segments = snapshot_segments(*world_.published);
-      flush_segments(connection);
+      owe_list(connection);
       return static_cast<bool>(connection.socket);
     default: socket_gone(connection); return false;
   }
@@ -420,8 +420,8 @@ void Intake::handle_hello(Connection& connection, Packet& packet) {
            "user " + std::to_string(peer->uid) + " has no access to this store ([access] in the configuration)");
     return;
   }
-  if (hello.resume_session != 0 && packet.descriptors.size() == 2) {
-    switch (try_resume(connection, hello, *peer, packet)) {
+  if (hello.resume_session != 0) {
+    switch (try_resume(connection, hello, *peer, access, packet)) {
       case Resumption::resumed: return;
       case Resumption::later:
         refuse(connection, WARM_E_BUSY, "the session cannot be taken back at this moment; it stays what it is");
@@ -434,14 +434,18 @@ void Intake::handle_hello(Connection& connection, Packet& packet) {
 
 // Resumed: the connection was merged into the one that has the session. Later: for a want of ours, or because the last attempt is
 // still under way; a refusal would cost a living reader its pins.
-Intake::Resumption Intake::try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, Packet& packet) {
+Intake::Resumption Intake::try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access,
+                                      Packet& packet) {
   Connection* earlier = find_session(hello.resume_session);
   if (earlier == nullptr) return Resumption::refused;
   Room* room = rooms_.of(earlier->session->channel);
   if (room == nullptr) return Resumption::refused;
-  const bool region_known = room->adopted ? earlier->region_known : true;
-  auto handed =
-      check_resume(hello, peer, *earlier->session, *room, region_known, packet.descriptors[0].get(), packet.descriptors[1].get());
+  // A process that has closed all its descriptors has nothing to hand back: it may have what this daemon has.
+  const bool empty_handed = packet.descriptors.empty();
+  if (empty_handed && (!earlier->region_known || room->channel->lanes_fd() < 0)) return Resumption::refused;
+  const int lanes_memfd = empty_handed ? room->channel->lanes_fd() : packet.descriptors[0].get();
+  const int session_memfd = empty_handed ? earlier->session_memfd.get() : packet.descriptors[1].get();
+  auto handed = check_resume(hello, peer, *earlier->session, *room, earlier->region_known, lanes_memfd, session_memfd);
   if (!handed) {
     const bool not_its_own = handed.error().code == WARM_E_INVALID || handed.error().code == WARM_E_ACCESS;
     return not_its_own ? Resumption::refused : Resumption::later;
@@ -454,11 +458,13 @@ Intake::Resumption Intake::try_resume(Connection& connection, const layout::Hell
   WARM_FAILPOINT("daemon.handshake.resumed");
   close_socket(*earlier);
   earlier->state = Connection::State::attaching;
-  earlier->lanes_memfd = std::move(packet.descriptors[0]);
-  earlier->session_memfd = std::move(packet.descriptors[1]);
+  if (!empty_handed) {
+    earlier->lanes_memfd = std::move(packet.descriptors[0]);
+    earlier->session_memfd = std::move(packet.descriptors[1]);
+  }
   earlier->socket = std::move(connection.socket);
-  mail_.to_store.post(
-      Resume{.session = earlier->session, .region = std::move(handed->region), .lanes = std::move(handed->lanes)});
+  mail_.to_store.post(Resume{
+      .session = earlier->session, .access = access, .region = std::move(handed->region), .lanes = std::move(handed->lanes)});
   forget(connection);
   return Resumption::resumed;
 }
@@ -563,7 +569,6 @@ void Intake::welcome(Connection& connection, uint64_t socket_done, bool resumed)
       log_line(Priority::error, "a session cannot be welcomed: %s", packet.error().text.c_str());
     }
   }
-  connection.session_memfd.reset();
   if (!sent) {
     socket_gone(connection);
     return;
@@ -592,13 +597,22 @@ void Intake::handle_accept(Connection& connection, std::span<const std::byte> me
 void Intake::handle(const Accepted& message) {
   Connection* connection = connection_of(*message.session);
   if (connection == nullptr || connection->state != Connection::State::open || connection->welcomes != message.welcome) return;
-  connection->segments = snapshot_segments(*world_.published);
-  flush_segments(*connection);
+  owe_list(*connection);
   if (connection->socket && !connection->put_pending) rearm(*connection);
 }
 
+// Each question gets a list of its own, made after it was asked: whoever asks counts the answers.
+void Intake::owe_list(Connection& connection) {
+  ++connection.lists_owed;
+  flush_segments(connection);
+}
+
 void Intake::flush_segments(Connection& connection) {
-  while (connection.segments) {
+  while (connection.segments || connection.lists_owed > 0) {
+    if (!connection.segments) {
+      connection.segments = snapshot_segments(*world_.published);
+      --connection.lists_owed;
+    }
     auto packet = compose_segments(*world_.published, *connection.segments);
     if (!packet) {
       log_line(Priority::error, "segments cannot be handed out: %s", packet.error().text.c_str());

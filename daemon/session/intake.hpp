@@ -61,7 +61,7 @@ class Intake {
     uid_t uid = 0;
     base::Deadline deadline = base::Deadline::never();  // for the hello
     std::shared_ptr<Session> session;
-    base::Fd session_memfd;  // until the welcome is sent
+    base::Fd session_memfd;  // for a process that closes all its descriptors
     base::Fd lanes_memfd;  // handed back, until the store thread has taken it
     bool region_known = false;
     bool known = false;  // its client has accepted it once: it may hold pins
@@ -69,7 +69,8 @@ class Intake {
     uint64_t welcomes = 0;
     bool put_pending = false;
     uint64_t put_bytes = 0;  // of it in our memory
-    std::optional<SegmentList> segments;
+    std::optional<SegmentList> segments;  // on its way
+    uint64_t lists_owed = 0;  // beside it
   };
 
   void accept_all();
@@ -88,12 +89,13 @@ class Intake {
   void pass_on_doorbell() noexcept;
   void handle_hello(Connection& connection, Packet& packet);
   enum class Resumption : uint8_t { resumed, refused, later };
-  Resumption try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, Packet& packet);
+  Resumption try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access, Packet& packet);
   base::Status attach_new(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access);
   void handle_put(Connection& connection, std::span<const std::byte> message, const base::Fd& content);
   void welcome(Connection& connection, uint64_t socket_done, bool resumed);
   void handle_accept(Connection& connection, std::span<const std::byte> message);
   void settle_without_socket(Connection& connection);
+  void owe_list(Connection& connection);
   void flush_segments(Connection& connection);
   void refuse(Connection& connection, int32_t code, const std::string& text);
   void end_session(Connection& connection);

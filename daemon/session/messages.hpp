@@ -22,6 +22,7 @@ struct Attach {
 // A session that is live already is handed back, or has a new socket. Answered by Attached.
 struct Resume {
   std::shared_ptr<Session> session;
+  layout::Access access = layout::Access::none;  // as of now: groups change
   base::WriteMapping region;  // none: we have it
   base::WriteMapping lanes;   // none: we have them
 };

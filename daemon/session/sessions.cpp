@@ -85,6 +85,7 @@ void Sessions::handle(Attach message) {
 void Sessions::handle(Resume message) {
   Session& session = *message.session;
   Channel& channel = *session.channel;
+  session.access = message.access;
   if (message.lanes && !channel.has_lanes()) channel.install_lanes(std::move(message.lanes));
   if (message.region && !session.region) {
     session.region = std::move(message.region);

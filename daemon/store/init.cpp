@@ -16,7 +16,7 @@
 namespace warmtier::daemon::store {
 namespace {
 
-constexpr char kNewName[] = "warm.tier.new";
+constexpr const char* kNewName = kUnfinishedTierName;
 
 base::Status check(const InitOptions& options) {
   if (options.dimensions < 1 || options.dimensions > layout::kDimensionsMax) {

@@ -35,6 +35,9 @@ struct InitOptions {
   uint64_t segment_bytes = layout::kSegmentBytesDefault;
 };
 
+// What warm.tier is called until it is whole and durable.
+constexpr const char* kUnfinishedTierName = "warm.tier.new";
+
 // Makes a new store in an empty or absent directory: warm.tier, content/, channels/. Refuses a directory that holds one
 // (WARM_E_EXISTS). Durable when it returns.
 base::Status initialise(const std::string& directory, const InitOptions& options);

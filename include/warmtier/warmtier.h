@@ -416,7 +416,7 @@ typedef struct warm_stats {
 #define WARM_STATS_INIT \
   { sizeof(warm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/* Reads the daemon's status page. O(1), no system call.
+/* Reads the daemon's status page, and looks whether the daemon is there. O(1).
  * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (the daemon is gone and did not come back before the deadline).
  * Lifetime: values are copied; each is right by itself, they are not of one moment.
  * Threads:  any.

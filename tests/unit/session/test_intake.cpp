@@ -1,5 +1,6 @@
 // The intake thread against clients that speak the protocol by hand, well or badly; the store only takes notes.
 #include <criterion/criterion.h>
+#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -36,7 +37,7 @@ base::Fd some_memfd(uint64_t bytes, int seals) {
 // Intake and store thread as in the daemon, without a store.
 class Door {
  public:
-  explicit Door(uint32_t sessions_max = 100, AccessRules rules = {}) {
+  explicit Door(uint32_t sessions_max = 100, AccessRules rules = {}, uid_t own_uid = ::getuid()) {
     cr_assert(mail_.to_store.open().has_value());
     cr_assert(mail_.to_intake.open().has_value());
     for (int* fd : {&published_.index_fd, &published_.tier_fd, &published_.feed_fd, &published_.status_fd}) {
@@ -52,7 +53,7 @@ class Door {
       published_.segments.push_back({.number = number, .fd = files_.back().get()});
     }
     world_.access = std::move(rules);
-    world_.own_uid = ::getuid();
+    world_.own_uid = own_uid;
     world_.limits = kLimits;
     world_.store = identity();
     world_.capacity = 1000;
@@ -798,4 +799,85 @@ Test(intake, process_ends_its_own_sessions_by_number_and_nobody_elses) {
   next.take_segments();
   cr_assert_eq(state_of(kept), kLive);
   cr_assert_eq(state_of(next), kLive);
+}
+
+Test(intake, each_question_for_segments_gets_a_list) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  client.take_segments();
+  // More than fit into the socket's buffer: most are asked while a list is on its way.
+  constexpr int kQuestions = 100;
+  const layout::SegmentsWanted wanted{
+      {.kind = static_cast<uint32_t>(layout::MessageKind::segments_wanted), .bytes = sizeof(layout::SegmentsWanted)}};
+  for (int i = 0; i < kQuestions; ++i) client.send(wanted);
+  for (int i = 0; i < kQuestions; ++i) client.take_segments();
+}
+
+Test(intake, process_that_closed_all_its_descriptors_gets_them_again) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  const base::InodeId lanes = *base::inode_of(client.descriptors[5].get());
+  const base::InodeId memory = *base::inode_of(client.descriptors[6].get());
+  client.close();
+  client.descriptors.clear();
+  auto hello = RawClient::hello();
+  hello.resume_session = client.welcome.session;
+  hello.resume_channel = client.welcome.channel;
+  hello.resume_index = client.welcome.session_index;
+  RawClient again(door.path());
+  again.send(hello);
+  cr_assert(again.take_welcome().has_value());
+  cr_assert_eq(again.welcome.resumed, 1);
+  cr_assert_eq(again.welcome.session, client.welcome.session);
+  cr_assert(*base::inode_of(again.descriptors[5].get()) == lanes);
+  cr_assert(*base::inode_of(again.descriptors[6].get()) == memory);
+  // But not another process.
+  const pid_t stranger = ::fork();
+  if (stranger == 0) {
+    RawClient other(door.path());
+    other.send(hello);
+    ::_exit(other.take_welcome().has_value() && other.welcome.resumed == 0 ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(stranger, &status, 0);
+  cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+// Only root can leave a group behind.
+Test(intake, access_of_a_session_that_is_resumed_is_that_of_now, .disabled = ::geteuid() != 0) {
+  constexpr gid_t kWriters = 4'711;
+  constexpr gid_t kReaders = 4'712;
+  AccessRules rules;
+  rules.groups = {{kWriters, layout::Access::write}, {kReaders, layout::Access::read}};
+  Door door(100, rules, 4'242);
+  door.start();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::setgroups(0, nullptr) != 0 || ::setgid(kWriters) != 0) ::_exit(1);
+    RawClient client(door.path());
+    if (!client.attach() || client.welcome.access != static_cast<uint32_t>(layout::Access::write)) ::_exit(2);
+    client.take_segments();
+    client.close();
+    if (::setgid(kReaders) != 0) ::_exit(3);
+    RawClient again(door.path());
+    auto hello = RawClient::hello();
+    hello.resume_session = client.welcome.session;
+    hello.resume_channel = client.welcome.channel;
+    hello.resume_index = client.welcome.session_index;
+    again.send(hello, {client.descriptors[5].get(), client.descriptors[6].get()});
+    if (!again.take_welcome() || again.welcome.resumed != 1) ::_exit(4);
+    if (again.welcome.access != static_cast<uint32_t>(layout::Access::read)) ::_exit(5);
+    again.take_segments();
+    again.lanes->publish(0, kFirst, again.request(0, kFirst, "id", 0), "id", "");
+    again.ring();
+    while (layout::load_acquire(again.cell(0).number) != kFirst) std::this_thread::yield();
+    ::_exit(again.cell(0).status == WARM_E_ACCESS ? 0 : 6);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
 }

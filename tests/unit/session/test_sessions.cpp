@@ -280,7 +280,8 @@ Test(sessions, orphan_keeps_pins_incomplete_until_it_is_handed_back) {
   auto lanes = (*adopted)->check_lanes(house.channel->lanes_fd());
   cr_assert(lanes.has_value());
   house.lanes->publish(7, kFirst, LaneWriter::put(*session, 0, kFirst, "in flight", ""), "in flight", "");
-  house.mail.to_store.post(Resume{.session = orphan, .region = std::move(session->region), .lanes = std::move(*lanes)});
+  house.mail.to_store.post(Resume{
+      .session = orphan, .access = layout::Access::write, .region = std::move(session->region), .lanes = std::move(*lanes)});
   next.take_mail();
   cr_assert(next.complete());
   cr_assert_eq(status.orphans, 0);
