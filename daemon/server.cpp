@@ -43,8 +43,6 @@ using session::log_line;
 using session::Priority;
 using store::Store;
 
-constexpr uint64_t kDescriptorsKept = 256;       // for files, epolls and what is on its way
-constexpr uint64_t kDescriptorsPerSession = 3;   // socket, pidfd, memfd
 constexpr uint32_t kRoundsPerClockLook = 4;      // of an idle spin
 constexpr uint64_t kShortSleepSpins = 8;         // a sleep shorter than so many full spins is worth spinning for
 constexpr uint64_t kSpinNsFloor = 1'000;         // below this, spinning is switched off until a sleep proves too short
@@ -359,10 +357,10 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGXFSZ, SIG_IGN);  // the I/O room wants the error instead
   const uint64_t descriptors = raise_descriptor_limit();
-  if (descriptors < kDescriptorsKept + kDescriptorsPerSession) {
+  if (descriptors < session::kDescriptorsKept + session::kDescriptorsPerSession) {
     return fail(WARM_E_LIMIT, "%llu file descriptors are allowed; at least %llu are needed",
                 static_cast<unsigned long long>(descriptors),
-                static_cast<unsigned long long>(kDescriptorsKept + kDescriptorsPerSession));
+                static_cast<unsigned long long>(session::kDescriptorsKept + session::kDescriptorsPerSession));
   }
 
   auto io = io::open_io(config.io);
@@ -398,8 +396,9 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   world.capacity = store.geometry().capacity;
   world.own_segment_above_bytes = store.own_segment_above_bytes();
   world.lanes = session::lanes_on_this_host();
-  world.sessions_max =
-      static_cast<uint32_t>(std::min<uint64_t>((descriptors - kDescriptorsKept) / kDescriptorsPerSession, UINT32_MAX));
+  world.descriptors = descriptors;
+  world.sessions_max = static_cast<uint32_t>(
+      std::min<uint64_t>((descriptors - session::kDescriptorsKept) / session::kDescriptorsPerSession, UINT32_MAX));
   world.channels_directory = channels->get();
   world.published = &store.published();
   world.status = &store.status();

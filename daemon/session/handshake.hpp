@@ -21,6 +21,10 @@
 
 namespace warmtier::daemon::session {
 
+constexpr uint64_t kDescriptorsKept = 256;      // for files, epolls, what is on its way, and segments to come
+constexpr uint64_t kDescriptorsPerSession = 3;  // socket, pidfd, memfd
+constexpr uint64_t kDescriptorsPerChannel = 2;  // lanes, results
+
 // What does not change while the daemon runs, but for `access`: a reload sets it, on the intake thread.
 struct World {
   AccessRules access;
@@ -32,6 +36,7 @@ struct World {
   uint64_t own_segment_above_bytes = 0;
   uint32_t lanes = 0;
   uint32_t sessions_max = 0;
+  uint64_t descriptors = 0;  // that this process may have
   int channels_directory = -1;
   store::Published* published = nullptr;
   const layout::StatusPage* status = nullptr;

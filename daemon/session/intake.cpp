@@ -34,6 +34,8 @@ constexpr size_t kEventsMax = 64;
 constexpr uint32_t kAcceptsPerEvent = 64;
 constexpr uint32_t kPacketsPerEvent = 32;
 constexpr uint64_t kGreetingNsMax = 5 * base::kNsPerSecond;
+constexpr uint32_t kGreetingsPerUidMax = 64;  // connections that have not said who they are
+constexpr uint32_t kGreetingsMax = 512;
 constexpr uint64_t kLargeBytesInFlightMax = uint64_t{256} << 20;  // content in our memory that waits for the store thread
 constexpr uint32_t kUidShareDivisor = 2;  // another user than the daemon's own may have this part of all sessions
 
@@ -216,7 +218,7 @@ void Intake::accept_all() {
   for (uint32_t i = 0; i < kAcceptsPerEvent; ++i) {
     base::Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (socket) {
-      greet_or_refuse(std::move(socket));
+      greet(std::move(socket));
       continue;
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
@@ -230,6 +232,9 @@ void Intake::accept_under_shortage() {
   spare_.reset();
   base::Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (socket) {
+    // Unread bytes at a close would make the peer see a reset instead of the reason.
+    while (receive_packet(socket.get(), buffer_).state == Packet::State::received) {
+    }
     const layout::Refuse message = compose_refuse(WARM_E_LIMIT, "the daemon has no file descriptor left");
     (void)send_packet(socket.get(), bytes_of(message), {});
     socket.reset();
@@ -237,24 +242,73 @@ void Intake::accept_under_shortage() {
   spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
 }
 
-void Intake::greet_or_refuse(base::Fd socket) {
-  if (connections_.size() >= world_.sessions_max) {
-    if (!limit_logged_)
-      log_line(Priority::warning, "%u sessions are open and that is the limit: more are refused", world_.sessions_max);
-    limit_logged_ = true;
-    // Unread bytes at a close would make the peer see a reset instead of the reason.
-    while (receive_packet(socket.get(), buffer_).state == Packet::State::received) {
-    }
-    const layout::Refuse message =
-        compose_refuse(WARM_E_LIMIT, "the daemon has " + std::to_string(world_.sessions_max) + " sessions and that is the limit");
-    (void)send_packet(socket.get(), bytes_of(message), {});
-    return;
-  }
+void Intake::greet(base::Fd socket) {
+  ucred peer{};
+  socklen_t bytes = sizeof peer;
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) return;
+  make_room_for_greeting(peer.uid);
   Connection& connection = new_connection();
   connection.socket = std::move(socket);
+  connection.uid = peer.uid;
   connection.deadline = base::Deadline::after_ns(kGreetingNsMax);
   ++greetings_;
+  ++greetings_of_[peer.uid];
   if (!watch(connection.socket.get(), tag_of(connection.id, kTagSocket), kSocketEvents)) forget(connection);
+}
+
+// Who connects and says nothing takes places away from nobody but its own user: the one that has been silent longest goes.
+void Intake::make_room_for_greeting(uid_t uid) {
+  for (;;) {
+    uid_t whose = uid;
+    if (greetings_of_[uid] < kGreetingsPerUidMax) {
+      if (greetings_ < kGreetingsMax) return;
+      whose = std::ranges::max_element(greetings_of_, {}, [](const auto& entry) { return entry.second; })->first;
+    }
+    Connection* oldest = nullptr;
+    for (const auto& [id, connection] : connections_) {
+      if (connection->state != Connection::State::greeting || connection->uid != whose) continue;
+      if (oldest == nullptr || connection->deadline.left_ns() < oldest->deadline.left_ns()) oldest = connection.get();
+    }
+    WARM_ASSERT(oldest != nullptr);
+    const uint64_t id = oldest->id;
+    handle_socket(*oldest, 0);  // what it has said already counts
+    Connection* still = find(id);
+    if (still != nullptr && still->state == Connection::State::greeting) forget(*still);
+  }
+}
+
+void Intake::leave_greeting(const Connection& connection) {
+  --greetings_;
+  const auto count = greetings_of_.find(connection.uid);
+  if (--count->second == 0) greetings_of_.erase(count);
+}
+
+// Whether there is room for one session more of this user.
+base::Status Intake::check_limits(uid_t uid) {
+  const size_t sessions = connections_.size() - greetings_;
+  const uint32_t share = std::max(world_.sessions_max / kUidShareDivisor, 1U);
+  if (uid != world_.own_uid && sessions_of(uid) >= share) {
+    return base::fail(WARM_E_LIMIT, "user %u has %u sessions and that is the limit", uid, share);
+  }
+  size_t segments = 0;
+  {
+    const std::scoped_lock lock(world_.published->mutex);
+    segments = world_.published->segments.size();
+  }
+  const uint64_t descriptors =
+      kDescriptorsKept + greetings_ + segments + sessions * kDescriptorsPerSession + rooms_.size() * kDescriptorsPerChannel;
+  std::string text;
+  if (sessions >= world_.sessions_max) {
+    text = "the daemon has " + std::to_string(world_.sessions_max) + " sessions and that is the limit";
+  } else if (descriptors + kDescriptorsPerSession + kDescriptorsPerChannel > world_.descriptors) {
+    text = "the daemon may have " + std::to_string(world_.descriptors) + " file descriptors, and " + std::to_string(descriptors) +
+           " are spoken for (" + std::to_string(sessions) + " sessions, " + std::to_string(segments) + " segments)";
+  } else {
+    return {};
+  }
+  if (!limit_logged_) log_line(Priority::warning, "%s: more sessions are refused", text.c_str());
+  limit_logged_ = true;
+  return base::fail(WARM_E_LIMIT, "%s", text.c_str());
 }
 
 void Intake::rearm(Connection& connection) {
@@ -291,11 +345,13 @@ void Intake::settle_without_socket(Connection& connection) {
 }
 
 void Intake::forget(Connection& connection) {
-  if (connection.state == Connection::State::greeting) --greetings_;
-  if (connection.session) by_session_.erase(connection.session.get());
+  if (connection.state == Connection::State::greeting) leave_greeting(connection);
+  if (connection.session) {
+    by_session_.erase(connection.session.get());
+    limit_logged_ = false;
+  }
   close_socket(connection);
   connections_.erase(connection.id);
-  if (connections_.size() < world_.sessions_max) limit_logged_ = false;
 }
 
 void Intake::refuse(Connection& connection, int32_t code, const std::string& text) {
@@ -470,10 +526,7 @@ Intake::Resumption Intake::try_resume(Connection& connection, const layout::Hell
 }
 
 base::Status Intake::attach_new(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access) {
-  const uint32_t share = std::max(world_.sessions_max / kUidShareDivisor, 1U);
-  if (peer.uid != world_.own_uid && sessions_of(peer.uid) >= share) {
-    return base::fail(WARM_E_LIMIT, "user %u has %u sessions and that is the limit", peer.uid, share);
-  }
+  if (auto s = check_limits(peer.uid); !s) return s;
   const ChannelKey key{.uid = peer.uid, .namespace_device = hello.namespace_device, .namespace_inode = hello.namespace_inode};
   auto room = rooms_.room_for(key, peer.can_share_channel && !world_.access.private_channel);
   if (!room) return base::pass(std::move(room));
@@ -485,7 +538,6 @@ base::Status Intake::attach_new(Connection& connection, const layout::Hello& hel
   }
   connection.session = std::move(made->session);
   connection.session_memfd = std::move(made->memfd);
-  connection.uid = peer.uid;
   connection.region_known = true;
   connection.pidfd = std::move(peer.pidfd);
   if (auto s = watch(connection.pidfd.get(), tag_of(connection.id, kTagPidfd), EPOLLIN); !s) {
@@ -493,8 +545,8 @@ base::Status Intake::attach_new(Connection& connection, const layout::Hello& hel
     connection.session.reset();
     return s;
   }
+  leave_greeting(connection);
   connection.state = Connection::State::attaching;
-  --greetings_;
   by_session_[connection.session.get()] = connection.id;
   mail_.to_store.post(Attach{.session = connection.session});
   return {};

@@ -75,7 +75,10 @@ class Intake {
 
   void accept_all();
   void accept_under_shortage();
-  void greet_or_refuse(base::Fd socket);
+  void greet(base::Fd socket);
+  void make_room_for_greeting(uid_t uid);
+  void leave_greeting(const Connection& connection);
+  base::Status check_limits(uid_t uid);
   void handle_signal();
   bool handle_mail();  // true: quit
   void handle(const Attached& message);
@@ -127,6 +130,7 @@ class Intake {
   std::unordered_map<const Session*, uint64_t> by_session_;
   uint64_t next_id_ = 1;
   uint32_t greetings_ = 0;
+  std::unordered_map<uid_t, uint32_t> greetings_of_;  // by user; their sum is greetings_
   uint64_t large_bytes_ = 0;  // sum of put_bytes
   bool limit_logged_ = false;
   std::vector<std::byte> buffer_;

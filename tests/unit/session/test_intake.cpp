@@ -5,7 +5,9 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -37,7 +39,7 @@ base::Fd some_memfd(uint64_t bytes, int seals) {
 // Intake and store thread as in the daemon, without a store.
 class Door {
  public:
-  explicit Door(uint32_t sessions_max = 100, AccessRules rules = {}, uid_t own_uid = ::getuid()) {
+  explicit Door(uint32_t sessions_max = 100, AccessRules rules = {}, uid_t own_uid = ::getuid(), uint64_t descriptors = 100'000) {
     cr_assert(mail_.to_store.open().has_value());
     cr_assert(mail_.to_intake.open().has_value());
     for (int* fd : {&published_.index_fd, &published_.tier_fd, &published_.feed_fd, &published_.status_fd}) {
@@ -60,6 +62,7 @@ class Door {
     world_.own_segment_above_bytes = 1 << 19;
     world_.lanes = layout::kLanesMin;
     world_.sessions_max = sessions_max;
+    world_.descriptors = descriptors;
     world_.channels_directory = directory.fd();
     world_.published = &published_;
     world_.status = &status;
@@ -418,9 +421,21 @@ Test(intake, sessions_beyond_the_limit_are_refused_with_it) {
   cr_assert(a.attach().has_value());
   cr_assert(b.attach().has_value());
   RawClient c(door.path());
+  c.send(RawClient::hello());
   const auto refuse = c.receive()->as<layout::Refuse>();
   cr_assert_eq(refuse.code, WARM_E_LIMIT);
   cr_assert(std::strstr(refuse.text, "2 sessions") != nullptr);
+  // Who has a session already comes back to it.
+  b.take_segments();
+  b.close();
+  RawClient again(door.path());
+  auto hello = RawClient::hello();
+  hello.resume_session = b.welcome.session;
+  hello.resume_channel = b.welcome.channel;
+  hello.resume_index = b.welcome.session_index;
+  again.send(hello);
+  cr_assert(again.take_welcome().has_value());
+  cr_assert_eq(again.welcome.resumed, 1);
   // One goes, one may come.
   a.take_segments();
   a.send(layout::Bye{{.kind = static_cast<uint32_t>(layout::MessageKind::bye), .bytes = sizeof(layout::Bye)}});
@@ -880,4 +895,122 @@ Test(intake, access_of_a_session_that_is_resumed_is_that_of_now, .disabled = ::g
   int status = 0;
   ::waitpid(child, &status, 0);
   cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
+}
+
+// ---- shares ----------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr uid_t kStranger = 65'533;
+
+// What another user's process does at the door; its exit code.
+int as_a_stranger(const Door& door, const std::function<int()>& body) {
+  cr_assert(::chmod(door.socket_directory.path().c_str(), 0755) == 0 && ::chmod(door.path().c_str(), 0666) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::setgroups(0, nullptr) != 0 || ::setgid(kStranger) != 0 || ::setuid(kStranger) != 0) ::_exit(100);
+    ::_exit(body());
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 101;
+}
+
+AccessRules everybody() {
+  AccessRules rules;
+  rules.others = layout::Access::write;
+  return rules;
+}
+
+}  // namespace
+
+Test(intake, connections_that_say_nothing_take_no_session_from_anybody) {
+  Door door(20);
+  door.start();
+  std::vector<RawClient> silent;
+  for (int i = 0; i < 300; ++i) silent.emplace_back(door.path());
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  client.take_segments();
+  // Those that were silent longest had to go, the latest may still say something.
+  cr_assert(!silent.front().receive().has_value());
+  cr_assert(silent.back().attach().has_value());
+}
+
+Test(intake, flood_of_one_user_leaves_the_greetings_of_others_alone, .disabled = ::geteuid() != 0) {
+  Door door(100, everybody());
+  door.start();
+  RawClient slow(door.path());
+  const int code = as_a_stranger(door, [&] {
+    std::vector<RawClient> silent;
+    for (int i = 0; i < 300; ++i) silent.emplace_back(door.path());
+    RawClient client(door.path());
+    return client.attach().has_value() ? 0 : 1;
+  });
+  cr_assert_eq(code, 0);
+  cr_assert(slow.attach().has_value(), "the greeting of another user was given up for the flood");
+}
+
+Test(intake, another_user_has_a_share_of_the_sessions, .disabled = ::geteuid() != 0) {
+  Door door(10, everybody());
+  door.start();
+  const int code = as_a_stranger(door, [&] {
+    std::vector<std::unique_ptr<RawClient>> clients;
+    for (int i = 0; i < 5; ++i) {
+      clients.push_back(std::make_unique<RawClient>(door.path()));
+      if (!clients.back()->attach().has_value()) return 1;
+    }
+    RawClient one_more(door.path());
+    one_more.send(RawClient::hello());
+    auto answer = one_more.receive();
+    if (!answer || answer->as<layout::Refuse>().code != WARM_E_LIMIT) return 2;
+    return std::strstr(answer->as<layout::Refuse>().text, "has 5 sessions") != nullptr ? 0 : 3;
+  });
+  cr_assert_eq(code, 0);
+}
+
+Test(intake, descriptors_of_segments_channels_and_sessions_are_counted) {
+  // 205 segments, one channel: room for two sessions.
+  Door door(100, {}, ::getuid(),
+            kDescriptorsKept + layout::kSegmentsPerMessage + 5 + kDescriptorsPerChannel * 2 + kDescriptorsPerSession * 2 + 2);
+  door.start();
+  RawClient a(door.path());
+  RawClient b(door.path());
+  cr_assert(a.attach().has_value());
+  cr_assert(b.attach().has_value());
+  RawClient c(door.path());
+  c.send(RawClient::hello());
+  const auto refuse = c.receive()->as<layout::Refuse>();
+  cr_assert_eq(refuse.code, WARM_E_LIMIT);
+  cr_assert(std::strstr(refuse.text, "205 segments") != nullptr, "%s", refuse.text);
+}
+
+Test(intake, want_of_descriptors_refuses_one_client_and_serves_the_next) {
+  Door door;
+  door.start();
+  int pipe_fds[2];
+  cr_assert(::pipe(pipe_fds) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {  // it may have as many as before
+    char byte = 0;
+    ::close(pipe_fds[1]);
+    (void)!::read(pipe_fds[0], &byte, 1);
+    RawClient client(door.path());
+    client.send(RawClient::hello());
+    auto answer = client.receive();
+    ::_exit(answer && answer->kind() == layout::MessageKind::refuse && answer->as<layout::Refuse>().code == WARM_E_LIMIT ? 0 : 1);
+  }
+  ::close(pipe_fds[0]);
+  const base::Fd lowest(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  rlimit limit{};
+  cr_assert(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  const rlimit none_left{.rlim_cur = static_cast<rlim_t>(lowest.get()) + 1, .rlim_max = limit.rlim_max};
+  cr_assert(::setrlimit(RLIMIT_NOFILE, &none_left) == 0);
+  ::close(pipe_fds[1]);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  cr_assert(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+  cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
+  RawClient next(door.path());
+  cr_assert(next.attach().has_value());
 }
