@@ -20,11 +20,13 @@
 #include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "base/clock.hpp"
 #include "base/failpoint.hpp"
 #include "daemon/io/io.hpp"
 #include "daemon/io/store_lock.hpp"
+#include "daemon/service_manager.hpp"
 #include "daemon/session/intake.hpp"
 #include "daemon/session/log.hpp"
 #include "daemon/session/restart.hpp"
@@ -44,6 +46,7 @@ using session::Priority;
 using store::Store;
 
 constexpr uint32_t kRoundsPerClockLook = 4;      // of an idle spin
+constexpr uint64_t kRoundsPerWatchdogLook = 1024;
 constexpr uint64_t kShortSleepSpins = 8;         // a sleep shorter than so many full spins is worth spinning for
 constexpr uint64_t kSpinNsFloor = 1'000;         // below this, spinning is switched off until a sleep proves too short
 constexpr uint64_t kRefreshSessionsAlways = 64;  // so few sessions' counters are summed before every sleep
@@ -89,8 +92,16 @@ class Spin {
 
 class StoreLoop {
  public:
-  StoreLoop(Store& store, session::Sessions& sessions, session::Mailboxes& mail, int epoll, uint64_t spin_ns)
-      : store_(store), sessions_(sessions), mail_(mail), status_(store.status()), epoll_(epoll), spin_(spin_ns) {}
+  StoreLoop(Store& store, session::Sessions& sessions, session::Mailboxes& mail, int epoll, uint64_t spin_ns,
+            uint64_t watchdog_interval_ns)
+      : store_(store),
+        sessions_(sessions),
+        mail_(mail),
+        status_(store.status()),
+        epoll_(epoll),
+        spin_(spin_ns),
+        watchdog_interval_ns_(watchdog_interval_ns),
+        watchdog_at_ns_(watchdog_interval_ns == UINT64_MAX ? UINT64_MAX : 0) {}
 
   Status prepare() {
     // By edges: a ring without a message is never read. The store clears its own events before each sleep.
@@ -103,6 +114,7 @@ class StoreLoop {
     bool more = true;
     for (;;) {
       if (mail_.to_store.pending() && sessions_.take_mail()) return;
+      if (++rounds_ % kRoundsPerWatchdogLook == 0) feed_watchdog(base::monotonic_ns());
       if (sessions_.serve() || more) {
         more = step();
         continue;
@@ -117,6 +129,13 @@ class StoreLoop {
     event.events = events;
     if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) return fail_errno(errno, "epoll_ctl");
     return {};
+  }
+
+  // Somebody waits for it that would restart this daemon: so it comes from the thread that all work hangs on.
+  void feed_watchdog(uint64_t now_ns) noexcept {
+    if (now_ns < watchdog_at_ns_) return;
+    ServiceManager::say_well();
+    watchdog_at_ns_ = now_ns + watchdog_interval_ns_;
   }
 
   // True while the store wants to go on at once.
@@ -153,8 +172,10 @@ class StoreLoop {
       sessions_.refresh_counters();
       refreshed_ns_ = now_ns;
     }
-    const uint64_t wake_at_ns = store_.wake_at_ns();
-    if (sessions_.retry() || wake_at_ns == 0) return true;
+    const uint64_t store_wants_ns = store_.wake_at_ns();
+    if (sessions_.retry() || store_wants_ns == 0) return true;
+    feed_watchdog(now_ns);
+    const uint64_t wake_at_ns = std::min(store_wants_ns, watchdog_at_ns_);
 
     layout::store_relaxed(status_.sleeping, 1);
     layout::fence_full();
@@ -184,6 +205,9 @@ class StoreLoop {
   const int epoll_;
   Spin spin_;
   uint64_t refreshed_ns_ = 0;
+  const uint64_t watchdog_interval_ns_;
+  uint64_t watchdog_at_ns_;
+  uint64_t rounds_ = 0;
 };
 
 // ---- before serving -------------------------------------------------------------------------------------------------------
@@ -279,17 +303,15 @@ struct Listening {
   std::string path;  // ours: to be removed at the end
   base::InodeId inode;
 };
-base::Result<Listening> listen(const Config& config) {
-  const int given = ::sd_listen_fds(1);
-  if (given < 0) return fail_errno(-given, "take over the sockets of the service manager");
-  if (given > 0) {
-    if (given != 1 || ::sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_SEQPACKET, 1, nullptr, 0) <= 0) {
+base::Result<Listening> listen(const Config& config, std::vector<base::Fd> given) {
+  if (!given.empty()) {
+    if (given.size() != 1 || ::sd_is_socket_unix(given.front().get(), SOCK_SEQPACKET, 1, nullptr, 0) <= 0) {
       return fail(
           WARM_E_INVALID,
-          "the service manager handed over %d sockets; one is needed, listening, of type SEQPACKET (ListenSequentialPacket=)",
-          given);
+          "the service manager handed over %zu sockets; one is needed, listening, of type SEQPACKET (ListenSequentialPacket=)",
+          given.size());
     }
-    return Listening{.fd = base::Fd(SD_LISTEN_FDS_START), .path = {}, .inode = {}};
+    return Listening{.fd = std::move(given.front()), .path = {}, .inode = {}};
   }
   std::string path = config.socket;
   if (path.empty()) {
@@ -402,6 +424,8 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   world.channels_directory = channels->get();
   world.published = &store.published();
   world.status = &store.status();
+  ServiceManager service_manager;
+  world.keeper = &service_manager;
 
   session::Mailboxes mail;
   if (auto s = mail.to_store.open(); !s) return s;
@@ -417,11 +441,16 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
                                                         : base::Deadline::after_ns(config.orphan_grace_s * base::kNsPerSecond));
   session::Intake intake(world, mail, stage, epoll.get());
 
-  auto earlier =
-      session::adopt_channels(channels->get(), world.store, config.access, world.own_uid, store.recovered_from_device());
+  auto given = ServiceManager::take_given();
+  if (!given) return pass(std::move(given));
+  auto earlier = session::adopt_channels(channels->get(), world.store, config.access, world.own_uid,
+                                         store.recovered_from_device(), given->kept);
   if (!earlier) return pass(std::move(earlier));
+  // What nobody has a use for any more.
+  for (const auto& [name, fd] : given->kept) service_manager.let_go(name);
+  given->kept.clear();
   WARM_FAILPOINT("daemon.restart.adopted");
-  auto listening = listen(config);
+  auto listening = listen(config, std::move(given->sockets));
   if (!listening) return pass(std::move(listening));
   const auto stop_listening = [&](Status status) {
     remove_socket(*listening);
@@ -449,7 +478,8 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   store.set_index_publisher(
       [&intake](int fd, uint32_t homes_log2, uint64_t generation) { intake.publish_index(fd, homes_log2, generation); });
   intake.set_reload([&] { reload(config, read_settings, *listening, intake); });
-  StoreLoop loop(store, sessions, mail, epoll.get(), uint64_t{config.spin_us} * base::kNsPerUs);
+  StoreLoop loop(store, sessions, mail, epoll.get(), uint64_t{config.spin_us} * base::kNsPerUs,
+                 service_manager.watchdog_interval_ns());
   if (auto s = loop.prepare(); !s) return stop_listening(std::move(s));
   std::thread intake_thread([&intake] { intake.run(); });
 

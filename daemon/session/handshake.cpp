@@ -66,7 +66,8 @@ Room& Rooms::adopt(AdoptedChannel& adopted) {
   auto room = std::make_unique<Room>();
   room->channel = std::move(adopted.channel);
   room->adopted = true;
-  room->has_lanes = false;
+  room->has_lanes = room->channel->has_lanes();
+  room->kept = room->has_lanes;
   for (const Orphan& orphan : adopted.orphans) {
     room->taken[orphan.session->index] = true;
     ++room->sessions;

@@ -15,6 +15,7 @@
 #include "daemon/session/access.hpp"
 #include "daemon/session/channel.hpp"
 #include "daemon/session/credentials.hpp"
+#include "daemon/session/kept.hpp"
 #include "daemon/session/restart.hpp"
 #include "daemon/store/store.hpp"
 #include "layout/control.hpp"
@@ -40,6 +41,7 @@ struct World {
   int channels_directory = -1;
   store::Published* published = nullptr;
   const layout::StatusPage* status = nullptr;
+  Keeper* keeper = nullptr;  // none: nobody keeps anything
 };
 
 // Version, fingerprints. `hello` is a private copy that validate_message found good.
@@ -52,6 +54,7 @@ struct Room {
   bool adopted = false;      // an earlier daemon's: it goes with its last session
   bool has_lanes = true;     // false: nobody has handed them back yet
   bool dropping = false;
+  bool kept = false;         // the service manager has its lanes
   uint32_t sessions = 0;
   std::vector<bool> taken = std::vector<bool>(layout::kSessionsPerChannel);
 };

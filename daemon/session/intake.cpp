@@ -91,6 +91,8 @@ base::Result<Intake::Adopted> Intake::adopt(AdoptedChannel channel) {
     connection.uid = room.channel->key().uid;
     connection.session = orphan.session;
     connection.known = true;
+    connection.session_memfd = std::move(orphan.memfd);
+    connection.region_known = connection.kept = static_cast<bool>(connection.session_memfd);
     connection.pidfd = std::move(orphan.pidfd);
     by_session_[orphan.session.get()] = connection.id;
     if (connection.pidfd) {
@@ -649,8 +651,19 @@ void Intake::handle_accept(Connection& connection, std::span<const std::byte> me
 void Intake::handle(const Accepted& message) {
   Connection* connection = connection_of(*message.session);
   if (connection == nullptr || connection->state != Connection::State::open || connection->welcomes != message.welcome) return;
+  keep(*connection);
   owe_list(*connection);
   if (connection->socket && !connection->put_pending) rearm(*connection);
+}
+
+// Before the client may pin anything: from here on the next daemon need not wait for it.
+void Intake::keep(Connection& connection) {
+  if (world_.keeper == nullptr) return;
+  Room& room = *rooms_.of(connection.session->channel);
+  if (!std::exchange(room.kept, true)) world_.keeper->keep(kept_channel_name(room.channel->number()), room.channel->lanes_fd());
+  if (!std::exchange(connection.kept, true)) {
+    world_.keeper->keep(kept_session_name(connection.session->number), connection.session_memfd.get());
+  }
 }
 
 // Each question gets a list of its own, made after it was asked: whoever asks counts the answers.
@@ -719,11 +732,16 @@ void Intake::handle(const PutAnswered& message) {
 void Intake::handle(const Ended& message) {
   Connection* connection = connection_of(*message.session);
   WARM_ASSERT(connection != nullptr && connection->state == Connection::State::ending);
+  if (connection->kept) world_.keeper->let_go(kept_session_name(message.session->number));
   release(*message.session);
   forget(*connection);
 }
 
-void Intake::handle(const Dropped& message) { rooms_.remove(message.channel); }
+void Intake::handle(const Dropped& message) {
+  const Room* room = rooms_.of(message.channel);
+  if (room->kept) world_.keeper->let_go(kept_channel_name(message.channel->number()));
+  rooms_.remove(message.channel);
+}
 
 // One that is attaching looks at its answers afterwards, and a socket that takes nothing more is readable already.
 void Intake::handle(const Notify& message) {

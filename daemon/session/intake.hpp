@@ -64,6 +64,7 @@ class Intake {
     base::Fd session_memfd;  // for a process that closes all its descriptors
     base::Fd lanes_memfd;  // handed back, until the store thread has taken it
     bool region_known = false;
+    bool kept = false;  // the service manager has its memory
     bool known = false;  // its client has accepted it once: it may hold pins
     bool accepted = false;  // the last welcome
     uint64_t welcomes = 0;
@@ -97,6 +98,7 @@ class Intake {
   void handle_put(Connection& connection, std::span<const std::byte> message, const base::Fd& content);
   void welcome(Connection& connection, uint64_t socket_done, bool resumed);
   void handle_accept(Connection& connection, std::span<const std::byte> message);
+  void keep(Connection& connection);
   void settle_without_socket(Connection& connection);
   void owe_list(Connection& connection);
   void flush_segments(Connection& connection);

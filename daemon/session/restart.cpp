@@ -32,7 +32,7 @@ base::Result<std::vector<std::string>> names_in(int directory) {
   return names;
 }
 
-AdoptedChannel adopt_sessions(std::unique_ptr<Channel> channel, const AccessRules& rules, uid_t own_uid) {
+AdoptedChannel adopt_sessions(std::unique_ptr<Channel> channel, const AccessRules& rules, uid_t own_uid, Kept& kept) {
   AdoptedChannel adopted;
   Results& results = channel->results();
   const uid_t uid = channel->key().uid;
@@ -59,7 +59,21 @@ AdoptedChannel adopt_sessions(std::unique_ptr<Channel> channel, const AccessRule
       log_line(Priority::warning, "session %llu of process %u: whether it lives cannot be seen; its pins are awaited",
                static_cast<unsigned long long>(session->number), entry.pid);
     }
-    adopted.orphans.push_back({.session = std::move(session), .pidfd = std::move(process.pidfd)});
+    base::Fd memfd = take_kept(kept, kept_session_name(session->number));
+    if (memfd) {
+      if (auto region = check_handed_back(memfd.get(), session->memfd, sizeof(layout::SessionRegion))) {
+        session->region = std::move(*region);
+      } else {
+        memfd.reset();
+      }
+    }
+    adopted.orphans.push_back({.session = std::move(session), .memfd = std::move(memfd), .pidfd = std::move(process.pidfd)});
+  }
+  if (base::Fd lanes_fd = take_kept(kept, kept_channel_name(channel->number()))) {
+    if (auto lanes = channel->check_lanes(lanes_fd.get())) {
+      channel->install_lanes(std::move(*lanes));
+      channel->keep_lanes_fd(std::move(lanes_fd));
+    }
   }
   adopted.channel = std::move(channel);
   return adopted;
@@ -68,7 +82,7 @@ AdoptedChannel adopt_sessions(std::unique_ptr<Channel> channel, const AccessRule
 }  // namespace
 
 base::Result<std::vector<AdoptedChannel>> adopt_channels(int channels_directory, const StoreIdentity& store,
-                                                         const AccessRules& rules, uid_t own_uid, bool is_void) {
+                                                         const AccessRules& rules, uid_t own_uid, bool is_void, Kept& kept) {
   std::vector<AdoptedChannel> all;
   auto names = names_in(channels_directory);
   if (!names) return base::pass(std::move(names));
@@ -90,7 +104,7 @@ base::Result<std::vector<AdoptedChannel>> adopt_channels(int channels_directory,
       drop();
       continue;
     }
-    AdoptedChannel adopted = adopt_sessions(std::move(*channel), rules, own_uid);
+    AdoptedChannel adopted = adopt_sessions(std::move(*channel), rules, own_uid, kept);
     if (adopted.orphans.empty()) {
       drop();
       continue;

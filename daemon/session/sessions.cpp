@@ -36,7 +36,11 @@ void Sessions::adopt(Channel* channel, const std::vector<std::shared_ptr<Session
   channels_.push_back(channel);
   for (const auto& session : orphans) {
     channel->restore_session(session);
-    ++orphans_;
+    if (session->region) {
+      note_counters(*session);
+    } else {
+      ++orphans_;
+    }
   }
   set_counts();
 }
@@ -82,6 +86,15 @@ void Sessions::handle(Attach message) {
       Attached{.session = std::move(message.session), .socket_done = 0, .resumed = false, .status = std::move(status)});
 }
 
+// What a process counted before this daemon is no rise of this daemon's sums.
+void Sessions::note_counters(Session& session) {
+  const layout::SessionCounters& counters = session.shared()->counters;
+  session.seen = {.gets = layout::load_relaxed(counters.gets),
+                  .misses = layout::load_relaxed(counters.misses),
+                  .lane_repairs = layout::load_relaxed(counters.lane_repairs),
+                  .lanes_fenced = layout::load_relaxed(counters.lanes_fenced)};
+}
+
 void Sessions::handle(Resume message) {
   Session& session = *message.session;
   Channel& channel = *session.channel;
@@ -89,12 +102,7 @@ void Sessions::handle(Resume message) {
   if (message.lanes && !channel.has_lanes()) channel.install_lanes(std::move(message.lanes));
   if (message.region && !session.region) {
     session.region = std::move(message.region);
-    // What its process counted before this daemon is no rise of this daemon's sums.
-    const layout::SessionCounters& counters = session.shared()->counters;
-    session.seen = {.gets = layout::load_relaxed(counters.gets),
-                    .misses = layout::load_relaxed(counters.misses),
-                    .lane_repairs = layout::load_relaxed(counters.lane_repairs),
-                    .lanes_fenced = layout::load_relaxed(counters.lanes_fenced)};
+    note_counters(session);
     if (session.live) --orphans_;
     if (scanning_ && session.live && WARM_RULE("daemon.handed_back_is_scanned")) to_scan_.push_back(&session);
   }

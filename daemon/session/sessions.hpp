@@ -76,6 +76,7 @@ class Sessions final : public store::PinSource {
   bool serve_put(Put& put);
   void notify(Channel& channel);
   void add_counters(Session& session);
+  static void note_counters(Session& session);
   void set_counts();
 
   Executor& executor_;

@@ -147,6 +147,7 @@ struct Workplace {
   layout::StatusPage status{};
   std::unique_ptr<Channel> channel;
   std::vector<std::shared_ptr<Session>> sessions;
+  std::vector<base::Fd> memfds;  // of the sessions
   std::unique_ptr<LaneWriter> lanes;
 
   Workplace() {
@@ -169,6 +170,7 @@ struct Workplace {
     (void)channel->prepare_session(index);
     channel->begin_session(session);
     channel->accept_session(*session);
+    memfds.push_back(std::move(*memfd));
     sessions.push_back(session);
     return session;
   }

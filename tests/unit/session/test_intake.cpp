@@ -105,7 +105,8 @@ class Door {
     if (intake_thread_.joinable()) intake_thread_.join();
   }
   void adopt() {
-    auto earlier = adopt_channels(directory.fd(), identity(), world_.access, ::getuid(), false);
+    Kept nothing;
+    auto earlier = adopt_channels(directory.fd(), identity(), world_.access, ::getuid(), false, nothing);
     for (AdoptedChannel& one : *earlier) {
       auto adopted = intake->adopt(std::move(one));
       sessions_->adopt(adopted->channel, adopted->orphans);

@@ -32,9 +32,9 @@ void write_entry(Workplace& s, uint32_t index, const ProcessIdentity& process) {
   entry.pidfs_inode = process.pidfs_inode;
 }
 
-base::Result<std::vector<AdoptedChannel>> adopt(const Workplace& s, const StoreIdentity& store = identity(),
-                                                bool is_void = false) {
-  return adopt_channels(s.directory.fd(), store, AccessRules(), ::getuid(), is_void);
+base::Result<std::vector<AdoptedChannel>> adopt(const Workplace& s, const StoreIdentity& store = identity(), bool is_void = false,
+                                                Kept kept = {}) {
+  return adopt_channels(s.directory.fd(), store, AccessRules(), ::getuid(), is_void, kept);
 }
 
 }  // namespace
@@ -132,4 +132,33 @@ Test(restart, lanes_are_only_taken_from_the_memory_that_was_handed_out) {
   cr_assert(!channel.check_lanes(other->get()).has_value());
   cr_assert(!channel.check_lanes(s.directory.fd()).has_value());
   cr_assert(channel.check_lanes(s.channel->lanes_fd()).has_value());
+}
+
+Test(restart, memory_that_was_kept_is_taken_and_nobody_is_waited_for) {
+  Workplace s;
+  write_entry(s, 0, identity_of_this_process());
+  s.session().shared()->pins[5] = 8;
+  Kept kept;
+  kept[kept_session_name(s.session().number)] = base::Fd(::dup(s.memfds[0].get()));
+  kept[kept_channel_name(s.channel->number())] = base::Fd(::dup(s.channel->lanes_fd()));
+  auto adopted = adopt(s, identity(), false, std::move(kept));
+  cr_assert_eq((*adopted)[0].orphans.size(), 1);
+  const Orphan& orphan = (*adopted)[0].orphans[0];
+  cr_assert(static_cast<bool>(orphan.memfd));
+  cr_assert_eq(orphan.session->shared()->pins[5], 8);
+  cr_assert((*adopted)[0].channel->has_lanes());
+}
+
+Test(restart, memory_of_another_name_or_inode_is_not_taken) {
+  Workplace s;
+  write_entry(s, 0, identity_of_this_process());
+  Kept kept;
+  kept[kept_session_name(s.session().number)] = std::move(*base::make_memfd("forged", sizeof(layout::SessionRegion)));
+  kept[kept_session_name(s.session().number + 1)] = base::Fd(::dup(s.memfds[0].get()));
+  kept[kept_channel_name(s.channel->number())] =
+      std::move(*base::make_memfd("forged", layout::channel_bytes(s.channel->lanes())));
+  auto adopted = adopt(s, identity(), false, std::move(kept));
+  const Orphan& orphan = (*adopted)[0].orphans[0];
+  cr_assert(!orphan.memfd && !orphan.session->region);
+  cr_assert(!(*adopted)[0].channel->has_lanes());
 }
