@@ -92,7 +92,7 @@ class ClientState {
   struct LargePut {
     const Link* link = nullptr;
     std::vector<std::byte> message;  // PutMessage, embedding, id
-    base::Fd file;
+    base::WatchedFd file;
     uint64_t number = 0;  // 0: never sent
     uint64_t sent_on = 0;  // the connection that it went out on last
   };

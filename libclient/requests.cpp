@@ -195,7 +195,7 @@ std::shared_ptr<ClientState::LargePut> compose_large(Link& link, const OutgoingR
   const size_t embedding_bytes = size_t{request.header.dimensions} * sizeof(float);
   auto large = std::make_shared<ClientState::LargePut>();
   large->link = &link;
-  large->file = std::move(content);
+  large->file = base::WatchedFd(std::move(content));
   large->message.resize(sizeof(layout::PutMessage) + embedding_bytes + request.header.id_bytes);
   layout::PutMessage head{};
   head.header = {.kind = static_cast<uint32_t>(layout::MessageKind::put), .bytes = static_cast<uint32_t>(large->message.size())};

@@ -266,7 +266,7 @@ WARM_EXPORT int warm_completions(warm_client *client, warm_completion *ret_compl
  * none, then wait for the descriptor again. It may be readable without a finished ticket.
  * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: the library's: neither read nor close it. The same one until warm_close, also over restarts of the daemon; a forked
- *           child asks for its own.
+ *           child asks for its own. A process that closes all its descriptors must not use it any more.
  * Threads:  any.
  * Blocks:   no.
  * Since:    0.1 */
