@@ -15,6 +15,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25  // Linux 6.1
+#endif
 
 namespace warmtier::base {
 namespace {
@@ -41,6 +44,17 @@ Status populate(const void* address, size_t bytes, int advice) {
     if (::madvise(reinterpret_cast<void*>(first), last - first, advice) == 0) return {};
     if (errno != EINTR && errno != EAGAIN) return fail_errno(errno, "populate %zu bytes", bytes);
   }
+}
+
+// Where a map of `bytes` at `offset` could use large pages, as long as nobody maps something there first; null: anywhere.
+const void* large_page_place(size_t offset, size_t bytes) noexcept {
+  if (bytes < kLargePageBytes) return nullptr;
+  const size_t room = bytes + kLargePageBytes;
+  void* reserved = ::mmap(nullptr, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return nullptr;
+  ::munmap(reserved, room);
+  const auto from = reinterpret_cast<uintptr_t>(reserved);
+  return reinterpret_cast<const void*>(from + (offset - from) % kLargePageBytes);
 }
 
 }  // namespace
@@ -73,17 +87,22 @@ Region& Region::operator=(Region&& other) noexcept {
 Result<Region> Region::map(int fd, size_t offset, size_t bytes, bool writable) {
   namespace bip = boost::interprocess;
   const bip::mode_t mode = writable ? bip::read_write : bip::read_only;
-  try {
-    Region region;
-    // A capacity is reserved, not promised: pages cost memory when they are touched.
-    region.mapped_ = std::make_unique<Mapped>();
-    region.mapped_->region = bip::mapped_region(Mappable(fd, mode), mode, static_cast<bip::offset_t>(offset), bytes, nullptr,
-                                                MAP_SHARED | MAP_NORESERVE);
-    region.address_ = region.mapped_->region.get_address();
-    region.bytes_ = bytes;
-    return region;
-  } catch (const bip::interprocess_exception& e) {
-    return fail_errno(e.get_native_error(), "map %zu bytes", bytes);
+  const void* place = large_page_place(offset, bytes);
+  for (;;) {
+    try {
+      Region region;
+      // A capacity is reserved, not promised: pages cost memory when they are touched.
+      region.mapped_ = std::make_unique<Mapped>();
+      region.mapped_->region = bip::mapped_region(Mappable(fd, mode), mode, static_cast<bip::offset_t>(offset), bytes, place,
+                                                  MAP_SHARED | MAP_NORESERVE);
+      region.address_ = region.mapped_->region.get_address();
+      region.bytes_ = bytes;
+      return region;
+    } catch (const bip::interprocess_exception& e) {
+      // Another thread was faster there.
+      if (place == nullptr) return fail_errno(e.get_native_error(), "map %zu bytes", bytes);
+      place = nullptr;
+    }
   }
 }
 
@@ -115,5 +134,17 @@ Result<WriteMapping> WriteMapping::map(int fd, size_t bytes, size_t offset) {
 
 Status populate_read(const void* address, size_t bytes) { return populate(address, bytes, MADV_POPULATE_READ); }
 Status populate_write(void* address, size_t bytes) { return populate(address, bytes, MADV_POPULATE_WRITE); }
+
+void prefer_large_pages(const void* address, size_t bytes) noexcept { ::madvise(const_cast<void*>(address), bytes, MADV_HUGEPAGE); }
+
+Status populate_write_large(void* address, size_t bytes) {
+  auto* const from = static_cast<std::byte*>(address);
+  // One small page of each, so that putting together has something to begin with and little to copy.
+  for (size_t at = 0; at < bytes; at += kLargePageBytes) {
+    if (auto status = populate_write(from + at, 1); !status) return status;
+  }
+  ::madvise(from, bytes, MADV_COLLAPSE);
+  return populate_write(from, bytes);
+}
 
 }  // namespace warmtier::base

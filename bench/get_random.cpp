@@ -1,7 +1,6 @@
 // Gets of random ids: beside LMDB, and beside the least that this way of finding a record can cost. Batches of the three take
 // turns, so that each meets the same machine and the same caches.
 #include <fcntl.h>
-#include <sys/mman.h>
 
 #include <filesystem>
 
@@ -55,7 +54,9 @@ class Chain {
     if (!memfd) stop_because(memfd.error().text);
     auto writable = base::WriteMapping::map(memfd->get(), layout::index_bytes(homes_log2));
     if (!writable) stop_because(writable.error().text);
-    ::madvise(writable->data(), writable->bytes(), MADV_HUGEPAGE);  // as the daemon's index
+    // As the daemon's index.
+    if (auto populated = base::populate_write_large(writable->data(), writable->bytes()); !populated)
+      stop_because(populated.error().text);
     auto* cells = reinterpret_cast<uint64_t*>(writable->data());
     const uint64_t cells_all = layout::index_bytes(homes_log2) / sizeof(uint64_t);
     place_of_.resize(records);

@@ -1,7 +1,5 @@
 #include "daemon/store/index.hpp"
 
-#include <sys/mman.h>
-
 #include "base/failpoint.hpp"
 
 namespace warmtier::daemon::store {
@@ -15,8 +13,7 @@ base::Result<IndexTable> IndexTable::make(uint32_t homes_log2, uint64_t hash_see
   if (!fd) return base::pass(std::move(fd));
   auto map = base::WriteMapping::map(fd->get(), bytes);
   if (!map) return base::pass(std::move(map));
-  ::madvise(map->data(), bytes, MADV_HUGEPAGE);  // fewer TLB misses where the kernel allows it
-  if (auto status = base::populate_write(map->data(), bytes); !status) return base::pass(std::move(status));
+  if (auto status = base::populate_write_large(map->data(), bytes); !status) return base::pass(std::move(status));
   auto& header = *reinterpret_cast<layout::IndexHeader*>(map->data());
   header.format_version = layout::kFormatVersion;
   header.homes_log2 = homes_log2;

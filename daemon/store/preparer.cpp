@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/checked.hpp"
+
 namespace warmtier::daemon::store {
 namespace {
 
@@ -13,6 +15,19 @@ template <typename... F>
 struct Overloaded : F... {
   using F::operator()...;
 };
+
+// The file ends where a large page ends: the kernel makes none that would reach beyond it. What is allocated of later chunks by
+// that holds nothing yet, as after a daemon that was killed while the file grew.
+base::Status make_chunk(const Tier& tier, uint64_t chunk) {
+  const auto bytes = tier.chunk_bytes(chunk);
+  const uint64_t offset = tier.geometry().chunk_offset(chunk);
+  const uint64_t end = base::round_up<uint64_t>(offset + bytes.size(), base::kLargePageBytes);
+  if (auto s = base::allocate(tier.fd(), offset, end - offset); !s) return s;
+  const uint64_t first = offset / base::kLargePageBytes * base::kLargePageBytes;
+  const auto large = tier.mapped(first, std::min(end, tier.geometry().file_bytes(tier.geometry().chunks_max())) - first);
+  base::prefer_large_pages(large.data(), large.size());
+  return base::populate_write(bytes.data(), bytes.size());
+}
 
 // Rows of neighbouring slots share pages: one call for each run.
 base::Status populate_slots(const Tier& tier, std::vector<uint32_t>& slots) {
@@ -95,13 +110,7 @@ void Preparer::run() {
 Prepared Preparer::carry_out(Job job) {
   Prepared prepared;
   prepared.status = std::visit(Overloaded{
-                                   [&](ChunkJob& j) -> base::Status {
-                                     const Tier& tier = *world_.tier;
-                                     const uint64_t offset = tier.geometry().chunk_offset(j.chunk);
-                                     if (auto s = base::allocate(tier.fd(), offset, tier.geometry().chunk_bytes); !s) return s;
-                                     const auto bytes = tier.chunk_bytes(j.chunk);
-                                     return base::populate_write(bytes.data(), bytes.size());
-                                   },
+                                   [&](ChunkJob& j) -> base::Status { return make_chunk(*world_.tier, j.chunk); },
                                    [&](SlotsJob& j) -> base::Status { return populate_slots(*world_.tier, j.slots); },
                                    [&](LinesJob& j) -> base::Status {
                                      for (uint64_t chunk = j.first_chunk; chunk < j.end_chunk; ++chunk) {

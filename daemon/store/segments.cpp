@@ -34,6 +34,7 @@ base::Result<std::unique_ptr<Segment>> make_segment(int content_directory, uint6
     undo();
     return base::pass(std::move(map));
   }
+  base::prefer_large_pages(map->data(), bytes);
   if (auto status = base::populate_write(map->data(), populate_bytes < bytes ? populate_bytes : bytes); !status) {
     undo();
     return base::pass(std::move(status));
