@@ -61,6 +61,7 @@ class StorePort final : public session::Executor, public session::Numbers {
   store::Disposition execute(const store::Request& request, const store::Origin& origin, store::Answer& ret_answer) override {
     return store_.execute(request, origin, ret_answer);
   }
+  void settle() override { store_.settle(); }
   uint64_t take_session_number() override { return store_.take_session_number(); }
   uint64_t take_channel_number() override { return store_.take_channel_number(); }
 

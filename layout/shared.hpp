@@ -65,6 +65,16 @@ inline void cpu_relax() noexcept {
 #endif
 }
 
+// A line that will be stored to soon: brought here and taken away from the others. The compiler's own prefetch for writing asks
+// for a copy that is shared unless it builds for newer processors only.
+inline void prefetch_for_store(const void* line) noexcept {
+#if defined(__x86_64__)
+  __asm__ volatile("prefetchw %0" : : "m"(*static_cast<const char*>(line)));
+#else
+  __builtin_prefetch(line, 1);
+#endif
+}
+
 // Bytes that nobody may read before a later release store publishes them.
 inline void store_bytes(void* shared, const void* from, size_t n) noexcept { std::memcpy(shared, from, n); }
 inline void store_zeros(void* shared, size_t n) noexcept { std::memset(shared, 0, n); }

@@ -353,4 +353,57 @@ bool all_finite(const float* values, size_t n) noexcept {
   return bad == 0;
 }
 
+namespace {
+
+// For a processor with registers of so many bytes.
+template <size_t kWidth>
+[[gnu::always_inline]] inline bool copy_finite_by(std::byte* to, const std::byte* from, size_t bytes) noexcept {
+  typedef uint32_t Vector __attribute__((vector_size(kWidth)));
+  constexpr size_t kTogether = 4;
+  Vector exponent{};
+  exponent |= 0x7F80'0000U;
+  Vector bad[kTogether]{};
+  size_t i = 0;
+  for (; i + kTogether * kWidth <= bytes; i += kTogether * kWidth) {
+    for (size_t j = 0; j < kTogether; ++j) {
+      Vector values;
+      std::memcpy(&values, from + i + j * kWidth, kWidth);
+      __asm__ volatile("" : "+x"(values));  // the compiler may not load it again
+      std::memcpy(to + i + j * kWidth, &values, kWidth);
+      bad[j] |= Vector((values & exponent) == exponent);
+    }
+  }
+  uint32_t any = 0;
+  for (; i < bytes; i += sizeof(uint32_t)) {
+    uint32_t value;
+    std::memcpy(&value, from + i, sizeof value);
+    __asm__ volatile("" : "+r"(value));
+    std::memcpy(to + i, &value, sizeof value);
+    any |= finite_bits(value) ? 0U : 1U;
+  }
+  uint32_t lanes[kTogether * kWidth / sizeof(uint32_t)];
+  std::memcpy(lanes, bad, sizeof bad);
+  for (const uint32_t lane : lanes) any |= lane;
+  return any == 0;
+}
+
+#if defined(__x86_64__)
+[[gnu::target("avx2")]] bool copy_finite_avx2(std::byte* to, const std::byte* from, size_t bytes) noexcept {
+  return copy_finite_by<32>(to, from, bytes);
+}
+const bool kHasAvx2 = __builtin_cpu_supports("avx2") != 0;
+#endif
+
+}  // namespace
+
+bool copy_finite(std::byte* to, const std::byte* from, size_t bytes) noexcept {
+#if defined(__x86_64__)
+  if (kHasAvx2) return copy_finite_avx2(to, from, bytes);
+  return copy_finite_by<16>(to, from, bytes);
+#else
+  std::memcpy(to, from, bytes);
+  return all_finite(reinterpret_cast<const float*>(to), bytes / sizeof(float));
+#endif
+}
+
 }  // namespace warmtier::layout

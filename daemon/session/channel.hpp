@@ -58,6 +58,8 @@ class Executor {
  public:
   virtual ~Executor() = default;
   virtual store::Disposition execute(const store::Request& request, const store::Origin& origin, store::Answer& ret_answer) = 0;
+  // The answer is out: what nobody waits for.
+  virtual void settle() {}
 };
 
 // The store's limits, as the lanes check them.

@@ -145,6 +145,7 @@ Served Channel::serve_lane(uint32_t lane, Executor& executor, const RequestLimit
   if (!result_first) answer_cell(cell, header.ticket, answer);
   layout::fence_full();
   wake(*session, header.cell, cell);
+  executor.settle();
   return Served::answered;
 }
 
@@ -256,6 +257,7 @@ Served Channel::serve_socket(Executor& executor, const RequestLimits& limits, la
   done();
   layout::fence_full();
   wake(session, header.cell, cell);
+  executor.settle();
   return Served::answered;
 }
 

@@ -35,6 +35,8 @@ using layout::SlotLine;
 constexpr uint32_t kDoublingHomesPerPut = 16;
 constexpr uint32_t kDoublingHomesPerStep = 64;
 constexpr size_t kSlotsPerJob = 1024;
+constexpr uint64_t kTailFetchBytes = 4 * layout::kCacheLineBytes;  // a small record
+constexpr uint64_t kContentFetchBytes = 512;
 constexpr uint64_t kTailJobBytes = uint64_t{1} << 20;
 constexpr uint64_t kAllocationRetryNs = 100 * base::kNsPerMs;
 constexpr uint64_t kHeldRetryNs = base::kNsPerMs;
@@ -75,6 +77,7 @@ class Store::Impl {
   void clear_intent();
   Disposition put(const Request& asked, const Origin& origin, Answer& answer);
   Disposition remove(const Request& request, const Origin& origin, Answer& answer);
+  void settle();
   bool step();
   uint64_t wake_at_ns();
   base::Status close_cleanly();
@@ -101,6 +104,14 @@ class Store::Impl {
     std::optional<IndexTable::Place> new_place;
   };
   enum class Reservation : uint8_t { ok, wait, full };
+  // Done to every word that another process sees, and not entered in our own books yet.
+  struct Unsettled {
+    uint64_t sequence = 0;  // 0: nothing
+    uint32_t new_slot = layout::kNoSlot;
+    uint32_t old_slot = layout::kNoSlot;
+    uint64_t old_segment = 0;
+    uint64_t old_bytes = 0;
+  };
   struct Doubling {
     IndexTable table;
     uint64_t cursor = 0;
@@ -118,6 +129,9 @@ class Store::Impl {
   bool reserve_cells(uint64_t hash, const std::optional<Found>& found, Cells& cells);
   void write_intent(layout::IntentKind kind, uint64_t sequence, const Origin& origin, uint32_t old_slot, uint32_t new_slot);
   void end_record(const Found& found, uint64_t sequence);
+  [[nodiscard]] uint32_t fetch_line(uint64_t hash) const;
+  void fetch_header(uint32_t slot) const;
+  void fetch_for_next() const;
   void seal_active();
   void adopt_active(std::unique_ptr<Segment> segment);
   void unlink_dead_segments();
@@ -163,6 +177,7 @@ class Store::Impl {
   IndexTable index_;
   std::optional<Doubling> doubling_;
   std::optional<IndexTable> next_table_;
+  Unsettled unsettled_;
   std::optional<Checkpoint> checkpoint_;
   std::unique_ptr<Preparer> preparer_;
   base::Fd events_;  // epoll over the completions' and the preparer's eventfd
@@ -527,14 +542,58 @@ void Store::Impl::end_record(const Found& found, uint64_t sequence) {
   const layout::Locator at = layout::locator_of(line.locator);
   layout::store_release(line.dead, layout::dead_word(sequence, layout::sequence_of(line.put)));
   WARM_FAILPOINT("store.dead_stored");
-  checkpoint_->mark_dirty(found.slot);
-  slots_.died(found.slot, sequence);
-  if (Segment* segment = segments_.find(at.segment); segment != nullptr) {
-    segment->last_death = sequence;
-    segment->live_bytes -= std::min(segment->live_bytes, found.record_bytes);
-    content_bytes_live_ -= std::min(content_bytes_live_, found.record_bytes);
-    if (segment->live_records > 0 && --segment->live_records == 0 && segment->sealed) dead_segments_.push_back(segment->number);
+  unsettled_.old_slot = found.slot;
+  unsettled_.old_segment = at.segment;
+  unsettled_.old_bytes = found.record_bytes;
+}
+
+void Store::Impl::settle() {
+  if (unsettled_.sequence == 0) return;
+  const Unsettled done = std::exchange(unsettled_, {});
+  if (done.new_slot != layout::kNoSlot) checkpoint_->mark_dirty(done.new_slot);
+  if (done.old_slot != layout::kNoSlot) {
+    checkpoint_->mark_dirty(done.old_slot);
+    slots_.died(done.old_slot, done.sequence);
+    if (Segment* segment = segments_.find(done.old_segment); segment != nullptr) {
+      segment->last_death = done.sequence;
+      segment->live_bytes -= std::min(segment->live_bytes, done.old_bytes);
+      content_bytes_live_ -= std::min(content_bytes_live_, done.old_bytes);
+      if (segment->live_records > 0 && --segment->live_records == 0 && segment->sealed) dead_segments_.push_back(segment->number);
+    }
   }
+  fetch_for_next();
+}
+
+// The lines that the next put will store to.
+void Store::Impl::fetch_for_next() const {
+  if (const auto next = slots_.next()) {
+    const std::byte* row = tier_->row(*next);
+    for (uint32_t i = 0; i < tier_->geometry().row_bytes; i += layout::kCacheLineBytes) layout::prefetch_for_store(row + i);
+    layout::prefetch_for_store(&tier_->line(*next));
+  }
+  if (active_ != nullptr && active_->bytes - active_->tail > kTailFetchBytes) {
+    for (uint64_t i = 0; i < kTailFetchBytes; i += layout::kCacheLineBytes)
+      layout::prefetch_for_store(active_->at(active_->tail + i));
+  }
+}
+
+// The slot of the record that the id probably has, its line on the way. Nothing is decided by it.
+uint32_t Store::Impl::fetch_line(uint64_t hash) const {
+  const uint32_t tag = layout::tag_of_hash(hash);
+  uint32_t slot = layout::kNoSlot;
+  index_.for_each_of_home(layout::home_of_hash(hash, index_.homes_log2()), [&](const IndexTable::Place&, uint64_t cell) {
+    if (layout::cell_tag(cell) != tag) return false;
+    slot = layout::cell_slot(cell);
+    layout::prefetch_for_store(&tier_->line(slot));
+    return true;
+  });
+  return slot;
+}
+
+void Store::Impl::fetch_header(uint32_t slot) const {
+  const layout::Locator at = layout::locator_of(layout::load_relaxed(tier_->line(slot).locator));
+  const Segment* segment = segments_.find(at.segment);
+  if (segment != nullptr && at.offset_bytes < segment->bytes) __builtin_prefetch(segment->at(at.offset_bytes));
 }
 
 Disposition Store::Impl::condition_refusal(const layout::RequestHeader& header, uint64_t sequence, Answer& answer) {
@@ -546,6 +605,9 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
   const layout::RequestHeader& header = asked.header;
   if (doubling_) advance_doubling(kDoublingHomesPerPut);
   if (next_sequence_ >= layout::kSequenceMax) return refuse(answer, WARM_E_LIMIT, 0, layout::kSequenceMax);
+  // Behind the embedding: not under way yet.
+  for (uint64_t i = 0; i < std::min(header.content_bytes, kContentFetchBytes); i += layout::kCacheLineBytes)
+    __builtin_prefetch(asked.content + i);
   take_request_id(asked);
 
   std::optional<uint32_t> taken = slots_.take();
@@ -560,16 +622,27 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
   SlotLine& line = tier_->line(slot);
   std::byte* row = tier_->row(slot);
   const size_t value_bytes = size_t{header.dimensions} * 4;
-  layout::store_bytes(row, asked.embedding, value_bytes);
-  const std::optional<Found> found = find(hash_);
+  const bool finite = layout::copy_finite(row, asked.embedding, value_bytes);
   layout::store_zeros(row + value_bytes, tier_->geometry().row_bytes - value_bytes);
   auto back = [&](Disposition disposition) {
     slots_.give_back(slot);
     return disposition;
   };
-  if (!layout::all_finite(reinterpret_cast<const float*>(row), header.dimensions))
-    return back(refuse(answer, WARM_E_INVALID, 0, 0));
 
+  // The record that the id has now is found through bucket, line and header, each by the one before. They are fetched while bytes
+  // are copied and summed that nobody can reach yet, whatever is found then.
+  const uint32_t likely = fetch_line(hash_);
+  Request request = asked;
+  Room room;
+  const uint64_t record_bytes = layout::record_bytes(id_bytes_, header.content_bytes);
+  const bool in_segment = request.staged == nullptr && record_bytes <= superblock_.segment_bytes - sizeof(layout::SegmentHeader);
+  const Reservation reserved = in_segment ? reserve_room(record_bytes, request, room) : Reservation::ok;
+  if (in_segment && reserved == Reservation::ok) fill_record(request, room);
+  if (likely != layout::kNoSlot) fetch_header(likely);
+  uint32_t checksum = in_segment ? layout::payload_checksum(row, header.dimensions, room.content_hash) : 0;
+  const std::optional<Found> found = find(hash_);
+
+  if (!finite) return back(refuse(answer, WARM_E_INVALID, 0, 0));
   const uint64_t old_sequence = found ? layout::sequence_of(tier_->line(found->slot).put) : 0;
   if ((header.condition == WARM_IF_ABSENT && found) ||
       (header.condition == WARM_IF_SEQUENCE && (!found || old_sequence != header.if_sequence))) {
@@ -577,12 +650,9 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
     return back(condition_refusal(header, old_sequence, answer));
   }
 
-  Room room;
   const bool absent = (header.given & WARM_GIVEN_CONTENT) == 0;
-  const uint64_t record_bytes = layout::record_bytes(id_bytes_, header.content_bytes);
-  Request request = asked;
   StagedContent own;
-  if (request.staged == nullptr && record_bytes > superblock_.segment_bytes - sizeof(layout::SegmentHeader)) {
+  if (!in_segment && request.staged == nullptr) {
     // Segments may be configured smaller than what a lane carries.
     auto made = stage(id_bytes_, header.content_bytes, [&](std::byte* to, uint64_t offset, uint64_t bytes) -> base::Status {
       layout::store_bytes(to, request.content + offset, bytes);
@@ -592,7 +662,7 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
     own = std::move(*made);
     request.staged = &own;
   }
-  switch (reserve_room(record_bytes, request, room)) {
+  switch (reserved) {
     case Reservation::ok: break;
     case Reservation::wait: return back(Disposition::wait);
     case Reservation::full: return back(refuse(answer, WARM_E_FULL, 0, superblock_.segment_bytes));
@@ -601,8 +671,10 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
   while (!reserve_cells(hash_, found, cells)) {
     if (auto s = finish_doubling_now(); !s) return back(refuse(answer, s.error().code, 0, layout::kIndexHomesLog2Max));
   }
-  fill_record(request, room);
-  const uint32_t checksum = layout::payload_checksum(row, header.dimensions, room.content_hash);
+  if (!in_segment) {
+    fill_record(request, room);
+    checksum = layout::payload_checksum(row, header.dimensions, room.content_hash);
+  }
 
   // Reserved. Nothing fails from here on.
   const uint64_t sequence = next_sequence_++;
@@ -683,13 +755,9 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
   layout::store_release(page.sequence, sequence);
   layout::count(page.puts);
   if (!found) layout::count(page.records);
-  checkpoint_->mark_dirty(slot);
   changed_ = true;
-  if (const auto next = slots_.next()) {
-    const std::byte* ahead = tier_->row(*next);
-    for (uint32_t i = 0; i < tier_->geometry().row_bytes; i += layout::kCacheLineBytes) __builtin_prefetch(ahead + i, 1);
-    __builtin_prefetch(&tier_->line(*next), 1);
-  }
+  unsettled_.sequence = sequence;
+  unsettled_.new_slot = slot;
   return Disposition::effect;
 }
 
@@ -726,6 +794,7 @@ Disposition Store::Impl::remove(const Request& request, const Origin& origin, An
   layout::count(page.removes);
   layout::store_relaxed(page.records, page.records - 1);
   changed_ = true;
+  unsettled_.sequence = sequence;
   return Disposition::effect;
 }
 
@@ -984,6 +1053,7 @@ void Store::Impl::checkpoint_done() {
 }
 
 bool Store::Impl::step() {
+  settle();
   bool more = take_prepared();
   if (checkpoint_->running()) {
     if (checkpoint_->step()) {
@@ -1047,6 +1117,7 @@ void Store::Impl::refresh_status() {
 }
 
 base::Status Store::Impl::close_cleanly() {
+  settle();
   layout::store_relaxed(status().stopping, 1);
   layout::store_release(tier_->control().intent.state, 0);  // nothing is in flight
   if (checkpoint_->running()) {
@@ -1084,11 +1155,13 @@ void Store::set_index_publisher(std::function<void(int, uint32_t, uint64_t)> pub
 }
 
 Disposition Store::execute(const Request& request, const Origin& origin, Answer& ret_answer) {
+  impl_->settle();
   if (request.header.operation == static_cast<uint16_t>(layout::Operation::remove))
     return impl_->remove(request, origin, ret_answer);
   return impl_->put(request, origin, ret_answer);
 }
 
+void Store::settle() { impl_->settle(); }
 bool Store::step() { return impl_->step(); }
 uint64_t Store::wake_at_ns() { return impl_->wake_at_ns(); }
 bool Store::recovered_from_device() const { return impl_->recovered_from_device_; }

@@ -167,6 +167,9 @@ class Store {
 
   // One request. Never blocks.
   Disposition execute(const Request& request, const Origin& origin, Answer& ret_answer);
+  // What the last request left to do in our own books, and what helps the next one. To be called when its answer is out; else the
+  // next call does it.
+  void settle();
 
   // Background work, a bounded step of it: doubling, completions of a checkpoint, grace. True while more is waiting, and when
   // something came that a request that was told to wait may need: serve it again before a sleep.
