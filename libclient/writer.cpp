@@ -22,6 +22,10 @@ base::Status check_values(const warm_memory& memory, uint32_t dimensions) {
   if (auto ok = check_number("confidence", memory.confidence); !ok) return ok;
   if (auto ok = check_number("activation", memory.activation); !ok) return ok;
   if (auto ok = check_number("decay_rate", memory.decay_rate); !ok) return ok;
+  return {};
+}
+
+base::Status check_embedding(const warm_memory& memory) {
   if (layout::all_finite(memory.embedding, memory.dimensions)) return {};
   uint32_t i = 0;
   while (i + 1 < memory.dimensions && std::isfinite(memory.embedding[i])) ++i;
@@ -102,7 +106,17 @@ base::Result<warm_ticket> hand_in(ClientState& state, Make&& make) {
 }  // namespace
 
 base::Result<uint64_t> put(ClientState& state, const warm_memory& memory) {
-  return carry_out(state, [&](const StoreLimits& limits) { return request_of_put(memory, limits); });
+  bool handed_in = false;
+  auto sequence = carry_out(state, [&](const StoreLimits& limits) {
+    auto request = request_of_put(memory, limits);
+    handed_in = request.has_value();
+    return request;
+  });
+  // The daemon looks at each value of the embedding, for it trusts nobody: once is enough. Who was refused is told which one it was.
+  if (!sequence && handed_in && sequence.error().code == WARM_E_INVALID) {
+    if (auto ok = check_embedding(memory); !ok) return base::pass(std::move(ok));
+  }
+  return sequence;
 }
 
 base::Result<uint64_t> remove(ClientState& state, const void* id, size_t id_bytes, uint32_t condition, uint64_t if_sequence) {
@@ -112,7 +126,14 @@ base::Result<uint64_t> remove(ClientState& state, const void* id, size_t id_byte
 }
 
 base::Result<warm_ticket> hand_in_put(ClientState& state, const warm_memory& memory) {
-  return hand_in(state, [&](const StoreLimits& limits) { return request_of_put(memory, limits); });
+  return hand_in(state, [&](const StoreLimits& limits) {
+    auto request = request_of_put(memory, limits);
+    // Here and not from the daemon: who harvests the answer may not have the embedding any more.
+    if (request) {
+      if (auto ok = check_embedding(memory); !ok) return base::Result<OutgoingRequest>(base::pass(std::move(ok)));
+    }
+    return request;
+  });
 }
 
 base::Result<warm_ticket> hand_in_remove(ClientState& state, const void* id, size_t id_bytes, uint32_t condition,
