@@ -135,7 +135,9 @@ Result<WriteMapping> WriteMapping::map(int fd, size_t bytes, size_t offset) {
 Status populate_read(const void* address, size_t bytes) { return populate(address, bytes, MADV_POPULATE_READ); }
 Status populate_write(void* address, size_t bytes) { return populate(address, bytes, MADV_POPULATE_WRITE); }
 
-void prefer_large_pages(const void* address, size_t bytes) noexcept { ::madvise(const_cast<void*>(address), bytes, MADV_HUGEPAGE); }
+void prefer_large_pages(const void* address, size_t bytes) noexcept {
+  ::madvise(const_cast<void*>(address), bytes, MADV_HUGEPAGE);
+}
 
 Status populate_write_large(void* address, size_t bytes) {
   auto* const from = static_cast<std::byte*>(address);

@@ -75,8 +75,8 @@ Verdict validate_message(std::span<const std::byte> bytes) noexcept;
 
 // True when all `n` values are finite; written so that the compiler vectorises it.
 bool all_finite(const float* values, size_t n) noexcept;
-// Copies floats from memory that others may change meanwhile; `bytes` is a multiple of 4. True when all that was copied is finite:
-// each value is loaded once, and what was loaded is what is looked at and stored.
+// Copies floats from memory that others may change meanwhile; `bytes` is a multiple of 4. True when all that was copied is
+// finite: each value is loaded once, and what was loaded is what is looked at and stored.
 bool copy_finite(std::byte* to, const std::byte* from, size_t bytes) noexcept;
 
 }  // namespace warmtier::layout

@@ -112,7 +112,8 @@ base::Result<uint64_t> put(ClientState& state, const warm_memory& memory) {
     handed_in = request.has_value();
     return request;
   });
-  // The daemon looks at each value of the embedding, for it trusts nobody: once is enough. Who was refused is told which one it was.
+  // The daemon looks at each value of the embedding, for it trusts nobody: once is enough. Who was refused is told which one it
+  // was.
   if (!sequence && handed_in && sequence.error().code == WARM_E_INVALID) {
     if (auto ok = check_embedding(memory); !ok) return base::pass(std::move(ok));
   }

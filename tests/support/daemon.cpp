@@ -115,7 +115,10 @@ bool Daemon::wait_ready(const base::Deadline& deadline) {
 
 void Daemon::start() {
   start_without_waiting();
-  if (!wait_ready(base::Deadline::after_ns(kPatienceNs))) give_up("the daemon did not become ready; it said:\n" + log());
+  if (wait_ready(base::Deadline::after_ns(kPatienceNs))) return;
+  Process::End end;
+  const bool ended = process_.wait_until(base::Deadline::after_ns(0), end);
+  give_up("the daemon did not become ready: " + (ended ? text_of(end) : std::string("it still runs")) + "; it said:\n" + log());
 }
 
 Process::End Daemon::stop() {
