@@ -32,8 +32,7 @@ class Lmdb::Impl {
   MDB_txn* reader = nullptr;
 };
 
-Lmdb::Lmdb(const std::string& directory, uint64_t records, size_t content_bytes) : impl_(std::make_unique<Impl>()) {
-  ::mkdir(directory.c_str(), 0700);
+void Lmdb::open(const std::string& directory) {
   must(mdb_env_create(&impl_->environment), "create");
   must(mdb_env_set_mapsize(impl_->environment, uint64_t{64} << 30), "map size");
   must(mdb_env_open(impl_->environment, directory.c_str(), MDB_NOSYNC | MDB_WRITEMAP, 0600), "open");
@@ -41,9 +40,16 @@ Lmdb::Lmdb(const std::string& directory, uint64_t records, size_t content_bytes)
   must(mdb_txn_begin(impl_->environment, nullptr, 0, &transaction), "begin");
   must(mdb_dbi_open(transaction, nullptr, 0, &impl_->database), "database");
   must(mdb_txn_commit(transaction), "commit");
-  load(0, records, content_bytes);
   must(mdb_txn_begin(impl_->environment, nullptr, MDB_RDONLY, &impl_->reader), "begin to read");
   mdb_txn_reset(impl_->reader);
+}
+
+Lmdb::Lmdb(const std::string& directory) : impl_(std::make_unique<Impl>()) { open(directory); }
+
+Lmdb::Lmdb(const std::string& directory, uint64_t records, size_t content_bytes) : impl_(std::make_unique<Impl>()) {
+  ::mkdir(directory.c_str(), 0700);
+  open(directory);
+  load(0, records, content_bytes);
 }
 
 Lmdb::~Lmdb() {

@@ -12,6 +12,8 @@ namespace warmtier::bench {
 class Lmdb {
  public:
   Lmdb(const std::string& directory, uint64_t records, size_t content_bytes);
+  // One that is there, in another process: an environment must not be taken over a fork.
+  explicit Lmdb(const std::string& directory);
   ~Lmdb();
   // A transaction of its own.
   void put(const Id& id, const Bytes& bytes);
@@ -22,6 +24,7 @@ class Lmdb {
 
  private:
   class Impl;
+  void open(const std::string& directory);
   std::unique_ptr<Impl> impl_;
 };
 

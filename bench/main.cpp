@@ -19,6 +19,8 @@ struct Bench {
 constexpr Bench kBenches[] = {
     {"get_random", bench_get_random, "gets of random ids, beside LMDB and a chain of three dependent loads"},
     {"put_visible", bench_put_visible, "puts one at a time until visible, beside one LMDB transaction each"},
+    {"scale_get", bench_scale_get, "gets from two processes at once, beside two bare chains"},
+    {"scale_put", bench_scale_put, "puts from 1, 2, 8 and 60 processes at once, beside as many LMDB writers"},
     {"idle", bench_idle, "the daemon's processor time with 100 idle clients"},
     {"memory", bench_memory, "bytes in memory beyond payload, per record"},
     {"ready", bench_ready, "time until a daemon on 1,000,000 records is ready"},

@@ -44,6 +44,19 @@ int put(warm_client* client, const Id& id, const Bytes& bytes) {
   return warm_put(client, &memory, nullptr);
 }
 
+void put_or_stop(warm_client* client, const Id& id, const Bytes& bytes) {
+  if (put(client, id, bytes) != WARM_OK) stop_because(std::string("put: ") + warm_last_error());
+}
+
+uint64_t get_ends(warm_client* client, const Id& id) {
+  warm_view view = WARM_VIEW_INIT;
+  if (const int code = warm_get(client, id.data(), Id::bytes(), 0, &view); code != WARM_OK)
+    stop_because(std::string("get: ") + warm_last_error());
+  const uint64_t sum = touch_ends(view.embedding, kRowBytes) + touch_ends(view.content, view.content_bytes);
+  warm_release(client, &view);
+  return sum;
+}
+
 World::World(uint64_t capacity, uint64_t records, size_t content_bytes) : daemon_(options_of(capacity, kDimensions)) {
   daemon_.start();
   open();

@@ -99,6 +99,9 @@ inline uint64_t touch_ends(const void* bytes, size_t n) noexcept {
 inline void keep(uint64_t value) noexcept { __asm__ volatile("" : : "r"(value)); }
 
 int put(warm_client* client, const Id& id, const Bytes& bytes);
+void put_or_stop(warm_client* client, const Id& id, const Bytes& bytes);
+// Gets, reads the ends of embedding and content, releases.
+uint64_t get_ends(warm_client* client, const Id& id);
 
 // A store of 768 dimensions with its daemon; ends the program when something cannot be had.
 class World {
@@ -127,6 +130,8 @@ class World {
 // The benches.
 void bench_get_random(const Settings& settings, Reporter& reporter);
 void bench_put_visible(const Settings& settings, Reporter& reporter);
+void bench_scale_get(const Settings& settings, Reporter& reporter);
+void bench_scale_put(const Settings& settings, Reporter& reporter);
 void bench_idle(const Settings& settings, Reporter& reporter);
 void bench_memory(const Settings& settings, Reporter& reporter);
 void bench_ready(const Settings& settings, Reporter& reporter);
