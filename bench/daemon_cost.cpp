@@ -63,7 +63,7 @@ double memory_of(World& world) {
 }  // namespace
 
 void bench_idle(const Settings& settings, Reporter& reporter) {
-  World world(65'536, 1'000, 100);
+  World world(settings, 65'536, 1'000, 100);
   Shared<Steps> attached;
   std::vector<Process> clients;
   for (unsigned i = 0; i < kIdleClients; ++i) {
@@ -95,7 +95,7 @@ void bench_idle(const Settings& settings, Reporter& reporter) {
 
 void bench_memory(const Settings& settings, Reporter& reporter) {
   constexpr size_t kContentBytes = 100;
-  World world(settings.records + 65'536, 0, 0);
+  World world(settings, settings.records + 65'536, 0, 0);
   world.await_prepared(1);
   const auto settled = [&] {
     // Preparation is over when nothing of it moves any more.

@@ -16,7 +16,7 @@ constexpr uint64_t kBatch = 500;
 void bench_get_random(const Settings& settings, Reporter& reporter) {
   const uint64_t records = settings.records;
   WARM_ASSERT(records > 0);
-  World world(records + 65536, records, kContentBytes);
+  World world(settings, records + 65536, records, kContentBytes);
   Lmdb peer(world.daemon().directory() + "/lmdb", records, kContentBytes);
   const Chain chain(world.daemon().store(), records);
 

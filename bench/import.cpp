@@ -31,7 +31,7 @@ void write_files(const std::string& lines_path, const std::string& rows_path, ui
 
 void bench_import(const Settings& settings, Reporter& reporter) {
   const uint64_t records = settings.quick ? kRecords / 10 : kRecords;
-  World world(records + 65'536, 0, kContentBytes);
+  World world(settings, records + 65'536, 0, kContentBytes);
   const std::string lines = world.daemon().directory() + "/lines";
   const std::string rows = world.daemon().directory() + "/rows.npy";
   const std::string log = world.daemon().directory() + "/import.log";

@@ -29,12 +29,13 @@ constexpr Bench kBenches[] = {
 };
 
 void help(FILE* to) {
-  std::fprintf(to, "usage: warmbench [NAME..] [--quick] [--json] [--against FILE] [--records N]\n\n");
+  std::fprintf(to, "usage: warmbench [NAME..] [--quick] [--json] [--against FILE] [--records N] [--large-pages]\n\n");
   for (const Bench& bench : kBenches) std::fprintf(to, "  %-12s %s\n", bench.name, bench.what);
   std::fprintf(to,
                "\n--quick         fewer operations\n"
                "--json          one JSON object a line\n"
                "--against FILE  compare with an earlier --json output; exit code 1 if a p50 is above %.2f times the earlier one\n"
+               "--large-pages   the tier in large pages ([store] large_pages = true)\n"
                "--records N     records in the store (300000; ready: 1000000)\n\n"
                "Stores are made under TMPDIR (/tmp): about 4 GB for the whole.\n",
                Reporter::kTolerated);
@@ -56,6 +57,8 @@ int main(int argc, char** argv) {
     }
     if (argument == "--quick") {
       settings.quick = true;
+    } else if (argument == "--large-pages") {
+      settings.large_pages = true;
     } else if (argument == "--json") {
       json = true;
     } else if (argument == "--against" && more) {

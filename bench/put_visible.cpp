@@ -90,7 +90,7 @@ void bench_put_visible(const Settings& settings, Reporter& reporter) {
     // So tight a store that every slot beyond the records was used before, once the spare ones are through.
     const uint64_t capacity =
         (settings.records + layout::kSlotsPerChunk - 1) / layout::kSlotsPerChunk * layout::kSlotsPerChunk + kSpareSlots;
-    World world(capacity, settings.records, kLoadedContentBytes);
+    World world(settings, capacity, settings.records, kLoadedContentBytes);
     Lmdb peer(world.daemon().directory() + "/lmdb", settings.records, kLoadedContentBytes);
     Bytes bytes(kLoadedContentBytes);
     bytes.make(3);
@@ -100,7 +100,7 @@ void bench_put_visible(const Settings& settings, Reporter& reporter) {
   }
   {
     const uint64_t per_size = settings.quick ? 8'000 : 45'000;
-    World world(settings.records + per_size * std::size(kSizes) + 4 * 65'536, settings.records, kLoadedContentBytes);
+    World world(settings, settings.records + per_size * std::size(kSizes) + 4 * 65'536, settings.records, kLoadedContentBytes);
     Lmdb peer(world.daemon().directory() + "/lmdb", settings.records, kLoadedContentBytes);
     uint64_t next_key = settings.records;
     for (const size_t content_bytes : kSizes) inserts(world, peer, settings, reporter, content_bytes, next_key, false);

@@ -100,7 +100,7 @@ double rate(uint64_t operations, uint64_t all_ticks) {
 void bench_scale_get(const Settings& settings, Reporter& reporter) {
   constexpr unsigned kReaders = 2;
   const uint64_t records = settings.records;
-  World world(records + 65'536, records, kContentBytes);
+  World world(settings, records + 65'536, records, kContentBytes);
   const Chain chain(world.daemon().store(), records);
   const uint64_t each = 5'000;
   const unsigned rounds = settings.quick ? 8 : 40;
@@ -131,7 +131,7 @@ void bench_scale_put(const Settings& settings, Reporter& reporter) {
   const uint64_t records = settings.records;
   const uint64_t capacity =
       (records + layout::kSlotsPerChunk - 1) / layout::kSlotsPerChunk * layout::kSlotsPerChunk + kSpareSlots;
-  World world(capacity, records, kContentBytes);
+  World world(settings, capacity, records, kContentBytes);
   const std::string peer_directory = world.daemon().directory() + "/lmdb";
   {
     const Lmdb peer(peer_directory, records, kContentBytes);

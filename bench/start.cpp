@@ -30,7 +30,7 @@ void look_at_random_ids(World& world, uint64_t records) {
 
 void bench_ready(const Settings& settings, Reporter& reporter) {
   const uint64_t records = settings.records_given ? settings.records : settings.quick ? 100'000 : 1'000'000;
-  World world(records + 65'536, records, kContentBytes);
+  World world(settings, records + 65'536, records, kContentBytes);
   for (const bool killed : {true, false}) {
     const unsigned runs = settings.quick ? 3 : 7;
     Samples samples(runs);
@@ -57,7 +57,7 @@ void bench_ready(const Settings& settings, Reporter& reporter) {
 }
 
 void bench_restart(const Settings& settings, Reporter& reporter) {
-  World world(settings.records + 65'536, settings.records, kContentBytes);
+  World world(settings, settings.records + 65'536, settings.records, kContentBytes);
   const unsigned runs = settings.quick ? 3 : 9;
   Samples writes(runs);
   Samples reads(runs);

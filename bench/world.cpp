@@ -10,12 +10,13 @@
 namespace warmtier::bench {
 namespace {
 
-tests::support::StoreOptions options_of(uint64_t capacity, uint32_t dimensions) {
+tests::support::StoreOptions options_of(const Settings& settings, uint64_t capacity, uint32_t dimensions) {
   tests::support::StoreOptions options;
   options.dimensions = dimensions;
   options.capacity = capacity;
   options.segment_bytes = layout::kSegmentBytesDefault;
   options.failpoints = false;
+  options.large_pages = settings.large_pages;
   return options;
 }
 
@@ -57,7 +58,8 @@ uint64_t get_ends(warm_client* client, const Id& id) {
   return sum;
 }
 
-World::World(uint64_t capacity, uint64_t records, size_t content_bytes) : daemon_(options_of(capacity, kDimensions)) {
+World::World(const Settings& settings, uint64_t capacity, uint64_t records, size_t content_bytes)
+    : daemon_(options_of(settings, capacity, kDimensions)) {
   daemon_.start();
   open();
   load(0, records, content_bytes);

@@ -24,6 +24,7 @@ struct Settings {
   uint64_t records = 300'000;
   bool records_given = false;
   bool quick = false;
+  bool large_pages = false;  // of the tier
 };
 
 constexpr uint64_t mix(uint64_t x) noexcept {
@@ -106,7 +107,7 @@ uint64_t get_ends(warm_client* client, const Id& id);
 // A store of 768 dimensions with its daemon; ends the program when something cannot be had.
 class World {
  public:
-  World(uint64_t capacity, uint64_t records, size_t content_bytes);
+  World(const Settings& settings, uint64_t capacity, uint64_t records, size_t content_bytes);
   void load(uint64_t from, uint64_t to, size_t content_bytes);
   [[nodiscard]] tests::support::Daemon& daemon() noexcept { return daemon_; }
   [[nodiscard]] warm_client* client() noexcept { return *client_; }

@@ -35,6 +35,7 @@ struct Config {
   uint64_t content_bytes_max = layout::kContentCapBytesDefault;
   uint64_t checkpoint_interval_ms = kCheckpointIntervalMsDefault;
   uint32_t prepared_slots = kPreparedSlotsDefault;
+  bool large_pages = false;  // for the tier too: faster gets, and checkpoints that write more
   // [daemon]
   std::string socket;
   io::Choice io = io::Choice::automatic;

@@ -398,6 +398,7 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   options.content_bytes_max = config.content_bytes_max;
   options.checkpoint_interval_ns = config.checkpoint_interval_ms * base::kNsPerMs;
   options.prepared_slots = config.prepared_slots;
+  options.large_pages = config.large_pages;
   auto opened = Store::open(config.store, options, **io);
   if (!opened) {
     base::Error error = std::move(opened).error();

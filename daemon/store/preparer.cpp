@@ -16,16 +16,19 @@ struct Overloaded : F... {
   using F::operator()...;
 };
 
-// The file ends where a large page ends: the kernel makes none that would reach beyond it. What is allocated of later chunks by
-// that holds nothing yet, as after a daemon that was killed while the file grew.
-base::Status make_chunk(const Tier& tier, uint64_t chunk) {
+base::Status make_chunk(const Tier& tier, uint64_t chunk, bool large_pages) {
   const auto bytes = tier.chunk_bytes(chunk);
   const uint64_t offset = tier.geometry().chunk_offset(chunk);
-  const uint64_t end = base::round_up<uint64_t>(offset + bytes.size(), base::kLargePageBytes);
+  uint64_t end = offset + bytes.size();
+  // The file ends where a large page ends then: the kernel makes none that would reach beyond it. What that allocates of later
+  // chunks holds nothing yet, as after a daemon that was killed while the file grew.
+  if (large_pages) end = base::round_up<uint64_t>(end, base::kLargePageBytes);
   if (auto s = base::allocate(tier.fd(), offset, end - offset); !s) return s;
-  const uint64_t first = offset / base::kLargePageBytes * base::kLargePageBytes;
-  const auto large = tier.mapped(first, std::min(end, tier.geometry().file_bytes(tier.geometry().chunks_max())) - first);
-  base::prefer_large_pages(large.data(), large.size());
+  if (large_pages) {
+    const uint64_t first = offset / base::kLargePageBytes * base::kLargePageBytes;
+    const auto whole = tier.mapped(first, std::min(end, tier.geometry().file_bytes(tier.geometry().chunks_max())) - first);
+    base::prefer_large_pages(whole.data(), whole.size());
+  }
   return base::populate_write(bytes.data(), bytes.size());
 }
 
@@ -109,33 +112,33 @@ void Preparer::run() {
 
 Prepared Preparer::carry_out(Job job) {
   Prepared prepared;
-  prepared.status = std::visit(Overloaded{
-                                   [&](ChunkJob& j) -> base::Status { return make_chunk(*world_.tier, j.chunk); },
-                                   [&](SlotsJob& j) -> base::Status { return populate_slots(*world_.tier, j.slots); },
-                                   [&](LinesJob& j) -> base::Status {
-                                     for (uint64_t chunk = j.first_chunk; chunk < j.end_chunk; ++chunk) {
-                                       const auto lines = world_.tier->chunk_lines(chunk);
-                                       if (auto s = base::populate_write(lines.data(), lines.size()); !s) return s;
-                                     }
-                                     return {};
-                                   },
-                                   [&](SegmentJob& j) -> base::Status {
-                                     auto segment = make_segment(world_.content_directory, j.number, j.bytes, j.populate_bytes,
-                                                                 world_.store_id);
-                                     if (!segment) return base::pass(std::move(segment));
-                                     prepared.segment = std::move(*segment);
-                                     return {};
-                                   },
-                                   [&](TailJob& j) -> base::Status { return base::populate_write(j.from, j.bytes); },
-                                   [&](TableJob& j) -> base::Status {
-                                     auto table = IndexTable::make(j.homes_log2, world_.hash_seed);
-                                     if (!table) return base::pass(std::move(table));
-                                     if (auto s = table->publish(); !s) return s;
-                                     prepared.table = std::move(*table);
-                                     return {};
-                                   },
-                               },
-                               job);
+  prepared.status = std::visit(
+      Overloaded{
+          [&](ChunkJob& j) -> base::Status { return make_chunk(*world_.tier, j.chunk, world_.large_pages); },
+          [&](SlotsJob& j) -> base::Status { return populate_slots(*world_.tier, j.slots); },
+          [&](LinesJob& j) -> base::Status {
+            for (uint64_t chunk = j.first_chunk; chunk < j.end_chunk; ++chunk) {
+              const auto lines = world_.tier->chunk_lines(chunk);
+              if (auto s = base::populate_write(lines.data(), lines.size()); !s) return s;
+            }
+            return {};
+          },
+          [&](SegmentJob& j) -> base::Status {
+            auto segment = make_segment(world_.content_directory, j.number, j.bytes, j.populate_bytes, world_.store_id);
+            if (!segment) return base::pass(std::move(segment));
+            prepared.segment = std::move(*segment);
+            return {};
+          },
+          [&](TailJob& j) -> base::Status { return base::populate_write(j.from, j.bytes); },
+          [&](TableJob& j) -> base::Status {
+            auto table = IndexTable::make(j.homes_log2, world_.hash_seed);
+            if (!table) return base::pass(std::move(table));
+            if (auto s = table->publish(); !s) return s;
+            prepared.table = std::move(*table);
+            return {};
+          },
+      },
+      job);
   prepared.job = std::move(job);
   return prepared;
 }

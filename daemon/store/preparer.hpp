@@ -63,6 +63,7 @@ class Preparer {
     int content_directory = -1;
     uint8_t store_id[16] = {};
     uint64_t hash_seed = 0;
+    bool large_pages = false;
   };
   static base::Result<std::unique_ptr<Preparer>> start(const World& world);
   ~Preparer();  // drops what waits, awaits what runs

@@ -317,8 +317,11 @@ base::Status Store::Impl::open(const std::string& directory) {
                              superblock_.store_id);
   if (!active) return base::pass(std::move(active));
 
-  Preparer::World world{
-      .tier = &*tier_, .content_directory = content_directory_.get(), .store_id = {}, .hash_seed = superblock_.hash_seed};
+  Preparer::World world{.tier = &*tier_,
+                        .content_directory = content_directory_.get(),
+                        .store_id = {},
+                        .hash_seed = superblock_.hash_seed,
+                        .large_pages = options_.large_pages};
   std::memcpy(world.store_id, superblock_.store_id, sizeof world.store_id);
   auto preparer = Preparer::start(world);
   if (!preparer) return base::pass(std::move(preparer));

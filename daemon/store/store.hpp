@@ -47,6 +47,7 @@ struct Options {
   uint64_t checkpoint_interval_ns = 5'000'000'000;
   uint32_t prepared_slots = 16384;                    // free slots kept populated ahead
   uint64_t prepared_content_bytes = uint64_t{8} << 20;  // of the active segment, kept populated ahead
+  bool large_pages = false;  // for the tier's chunks too: docs/decisions/0009
 };
 
 // Who asked. Goes into the intent line and comes back from recovery.

@@ -137,6 +137,9 @@ Test(limits, numbers_that_are_not_finite_are_refused, .init = with_daemon, .fini
       embedding[at] = bad[i];
       memory.embedding = embedding;
       cr_assert_code(warm_put(client, &memory, NULL), WARM_E_INVALID);
+      char which_one[32];
+      snprintf(which_one, sizeof which_one, "value %u is", at);
+      cr_assert_not_null(strstr(warm_last_error(), which_one), "%s", warm_last_error());
     }
     for (int which = 0; which < 3; ++which) {
       warm_memory memory = memory_of_text("bad", 1);

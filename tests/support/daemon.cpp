@@ -61,6 +61,8 @@ Daemon::Daemon(StoreOptions options) : options_(std::move(options)) {
   if (options_.checkpoint_interval_ms != 0)
     configuration << "checkpoint_interval_ms = " << options_.checkpoint_interval_ms << "\n";
 
+  if (options_.large_pages) configuration << "large_pages = true\n";
+
   const std::string notify = directory_ + "/notify";
   notify_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const sockaddr_un address = address_of(notify);

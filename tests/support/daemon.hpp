@@ -19,6 +19,7 @@ struct StoreOptions {
   uint64_t segment_bytes = uint64_t{1} << 20;
   uint64_t content_bytes_max = 0;          // 0: the daemon's own
   uint64_t checkpoint_interval_ms = 0;     // 0: the daemon's own
+  bool large_pages = false;
   std::vector<std::string> environment;    // of the daemon: NAME=VALUE
   bool failpoints = true;                  // a control file from the start
   std::string existing_store;              // not a new store but this one; never with failpoints of its own

@@ -1,9 +1,11 @@
 #include "base/mapping.hpp"
 
 #include <criterion/criterion.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <vector>
 
 #include "base/fd.hpp"
 #include "tests/unit/base/children.hpp"
@@ -77,6 +79,29 @@ Test(mapping, an_offset_says_where_in_the_file_a_map_begins) {
   cr_assert(::pwrite(file->get(), "x", 1, 2 * kPage) == 1);
   auto map = base::ReadMapping::map(file->get(), kPage, 2 * kPage);
   cr_assert(map->data()[0] == std::byte{'x'});
+}
+
+Test(mapping, a_map_of_a_large_page_starts_where_its_offset_says) {
+  constexpr size_t kBytes = 2 * base::kLargePageBytes + kPage;
+  auto file = base::make_memfd("large", kBytes, true);
+  for (const size_t offset : {size_t{0}, kPage, base::kLargePageBytes + 3 * kPage}) {
+    auto map = base::ReadMapping::map(file->get(), kBytes, offset);
+    cr_assert_eq(reinterpret_cast<uintptr_t>(map->data()) % base::kLargePageBytes, offset % base::kLargePageBytes);
+  }
+}
+
+Test(mapping, pages_that_were_put_together_are_there_and_hold_what_they_held) {
+  constexpr size_t kBytes = 2 * base::kLargePageBytes + 3 * kPage;
+  auto file = base::make_memfd("together", kBytes, true);
+  auto map = base::WriteMapping::map(file->get(), kBytes);
+  for (size_t at = 0; at < kBytes; at += 7 * kPage) map->data()[at] = static_cast<std::byte>(at / kPage);
+  cr_assert(base::populate_write_large(map->data(), kBytes).has_value());
+  std::vector<unsigned char> resident(kBytes / kPage);
+  cr_assert_eq(::mincore(map->data(), kBytes, resident.data()), 0);
+  for (size_t page = 0; page < kBytes / kPage; ++page) {
+    cr_assert_eq(resident[page] & 1U, 1U, "page %zu", page);
+    cr_assert(map->data()[page * kPage] == static_cast<std::byte>(page % 7 == 0 ? page : 0), "page %zu", page);
+  }
 }
 
 Test(mapping, an_owner_unmaps_and_an_abandoned_map_stays) {

@@ -26,6 +26,7 @@ Test(config, empty_file_keeps_every_default) {
   cr_assert(parse_config("", "w.toml", &config).has_value());
   cr_assert_eq(config.spin_us, kSpinUsDefault);
   cr_assert_eq(config.checkpoint_interval_ms, kCheckpointIntervalMsDefault);
+  cr_assert_not(config.large_pages);
   cr_assert(!config.dimensions.has_value());
   cr_assert(config.access.others == layout::Access::none);
 }
@@ -41,6 +42,7 @@ segment_bytes = 65536
 content_bytes_max = 1000
 checkpoint_interval_ms = 100
 prepared_slots = 2048
+large_pages = true
 [daemon]
 socket = "/run/w"
 io = "threads"
@@ -64,6 +66,7 @@ root = "write"
   cr_assert_eq(config.content_bytes_max, 1000);
   cr_assert_eq(config.checkpoint_interval_ms, 100);
   cr_assert_eq(config.prepared_slots, 2048);
+  cr_assert(config.large_pages);
   cr_assert(config.socket == "/run/w");
   cr_assert(config.io == io::Choice::threads);
   cr_assert_eq(config.spin_us, 0);

@@ -733,6 +733,31 @@ Test(all_finite, a_nan_or_infinity_is_found_at_every_place_of_every_length) {
   }
 }
 
+Test(copy_finite, copies_every_length_from_and_to_any_place_and_finds_each_bad_value) {
+  constexpr size_t kMax = 150;
+  std::vector<std::byte> from(kMax * 4 + 64);
+  std::vector<std::byte> to(from.size());
+  for (size_t n = 0; n <= kMax; ++n) {
+    const size_t shift = n % 37;
+    for (size_t i = 0; i < n; ++i) {
+      const float value = static_cast<float>(i) - 3.5f;
+      std::memcpy(from.data() + shift + i * 4, &value, 4);
+    }
+    std::ranges::fill(to, std::byte{0xA5});
+    cr_assert(copy_finite(to.data() + 3, from.data() + shift, n * 4));
+    cr_assert_eq(std::memcmp(to.data() + 3, from.data() + shift, n * 4), 0);
+    cr_assert(to[2] == std::byte{0xA5} && to[3 + n * 4] == std::byte{0xA5});
+    for (size_t at = 0; at < n; ++at) {
+      float good;
+      std::memcpy(&good, from.data() + shift + at * 4, 4);
+      const float bad = at % 2 == 0 ? std::numeric_limits<float>::quiet_NaN() : -std::numeric_limits<float>::infinity();
+      std::memcpy(from.data() + shift + at * 4, &bad, 4);
+      cr_assert_not(copy_finite(to.data() + 3, from.data() + shift, n * 4), "%zu of %zu", at, n);
+      std::memcpy(from.data() + shift + at * 4, &good, 4);
+    }
+  }
+}
+
 Test(all_finite, the_largest_the_smallest_and_zero_are_finite) {
   std::vector<float> values;
   for (unsigned i = 0; i < 50; ++i) {

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "base/mapping.hpp"
 #include "tests/unit/store/world.hpp"
 
 using warmtier::daemon::store::InitOptions;
@@ -141,6 +142,20 @@ Test(store, the_index_doubles_under_way_and_finds_everything) {
   uint64_t present = 0;
   for (uint32_t i = 0; i < 60000; i += 97) present += w.get("id" + std::to_string(i)) ? 1 : 0;
   cr_assert_gt(present, 200);
+}
+
+Test(store, a_tier_of_large_pages_ends_where_one_ends_and_starts_again) {
+  World w({.dimensions = 20, .capacity = 40 * layout::kSlotsPerChunk, .segment_bytes = 65536});
+  const warmtier::daemon::store::Options options{
+      .checkpoint_interval_ns = UINT64_MAX / 2, .prepared_slots = 1024, .large_pages = true};
+  w.start(options);
+  for (int life = 0; life < 3; ++life) {
+    for (int i = 0; i < 3000; ++i) cr_assert_eq(w.put(std::to_string(life * 3000 + i), 1, "content").status, WARM_OK);
+    cr_assert_eq(std::filesystem::file_size(w.path("warm.tier")) % warmtier::base::kLargePageBytes, 0U);
+    w.kill();
+    w.start(options);
+    for (int i = 0; i < (life + 1) * 3000; i += 17) cr_assert_eq(w.get(std::to_string(i))->content, "content");
+  }
 }
 
 Test(store, a_second_initialisation_is_refused) {
