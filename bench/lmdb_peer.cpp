@@ -30,6 +30,7 @@ class Lmdb::Impl {
   MDB_env* environment = nullptr;
   MDB_dbi database = 0;
   MDB_txn* reader = nullptr;
+  MDB_txn* writer = nullptr;  // between begin() and commit()
 };
 
 void Lmdb::open(const std::string& directory) {
@@ -77,6 +78,10 @@ void Lmdb::put(const Id& id, const Bytes& bytes) {
   store(transaction, impl_->database, id, bytes);
   must(mdb_txn_commit(transaction), "commit");
 }
+
+void Lmdb::begin() { must(mdb_txn_begin(impl_->environment, nullptr, 0, &impl_->writer), "begin"); }
+void Lmdb::put_in_transaction(const Id& id, const Bytes& bytes) { store(impl_->writer, impl_->database, id, bytes); }
+void Lmdb::commit() { must(mdb_txn_commit(impl_->writer), "commit"); }
 
 void Lmdb::remove(const Id& id) {
   MDB_txn* transaction = nullptr;

@@ -17,6 +17,10 @@ class Lmdb {
   ~Lmdb();
   // A transaction of its own.
   void put(const Id& id, const Bytes& bytes);
+  // Many in one transaction.
+  void begin();
+  void put_in_transaction(const Id& id, const Bytes& bytes);
+  void commit();
   void remove(const Id& id);
   void load(uint64_t from, uint64_t to, size_t content_bytes);
   // The one read transaction renewed, the record found, its ends read, the transaction reset.

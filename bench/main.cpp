@@ -21,6 +21,7 @@ constexpr Bench kBenches[] = {
     {"put_visible", bench_put_visible, "puts one at a time until visible, beside one LMDB transaction each"},
     {"scale_get", bench_scale_get, "gets from two processes at once, beside two bare chains"},
     {"scale_put", bench_scale_put, "puts from 1, 2, 8 and 60 processes at once, beside as many LMDB writers"},
+    {"put_many", bench_put_many, "1,000 puts in one call and as tickets, beside one LMDB transaction for as many"},
     {"idle", bench_idle, "the daemon's processor time with 100 idle clients"},
     {"memory", bench_memory, "bytes in memory beyond payload, per record"},
     {"ready", bench_ready, "time until a daemon on 1,000,000 records is ready"},

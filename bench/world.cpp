@@ -17,6 +17,7 @@ tests::support::StoreOptions options_of(const Settings& settings, uint64_t capac
   options.segment_bytes = layout::kSegmentBytesDefault;
   options.failpoints = false;
   options.large_pages = settings.large_pages;
+  options.checkpoint_interval_ms = settings.checkpoint_interval_ms;
   return options;
 }
 
@@ -100,6 +101,14 @@ void World::await_prepared(uint64_t slots) {
       stop_because("only " + std::to_string(layout::load_relaxed(status().slots_prepared)) + " of " + std::to_string(slots) +
                    " slots were prepared in 60 s");
     }
+    look_again_soon();
+  }
+}
+
+void World::await_durable() {
+  const base::Deadline deadline = base::Deadline::after_ns(60 * base::kNsPerSecond);
+  while (layout::load_acquire(status().sequence_durable) != layout::load_acquire(status().sequence)) {
+    if (deadline.passed()) stop_because("no checkpoint was complete after 60 s");
     look_again_soon();
   }
 }

@@ -25,6 +25,7 @@ struct Settings {
   bool records_given = false;
   bool quick = false;
   bool large_pages = false;  // of the tier
+  uint64_t checkpoint_interval_ms = 0;  // 0: the daemon's own
 };
 
 constexpr uint64_t mix(uint64_t x) noexcept {
@@ -117,6 +118,8 @@ class World {
   [[nodiscard]] const layout::StatusPage& status();
   // Waits until so many slots are prepared, or as many as the store still has.
   void await_prepared(uint64_t slots);
+  // Waits until everything is on the device: no checkpoint runs then.
+  void await_durable();
   // Waits until so many slots are free.
   void await_free(uint64_t slots);
 
@@ -133,6 +136,7 @@ void bench_get_random(const Settings& settings, Reporter& reporter);
 void bench_put_visible(const Settings& settings, Reporter& reporter);
 void bench_scale_get(const Settings& settings, Reporter& reporter);
 void bench_scale_put(const Settings& settings, Reporter& reporter);
+void bench_put_many(const Settings& settings, Reporter& reporter);
 void bench_idle(const Settings& settings, Reporter& reporter);
 void bench_memory(const Settings& settings, Reporter& reporter);
 void bench_ready(const Settings& settings, Reporter& reporter);

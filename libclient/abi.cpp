@@ -128,6 +128,18 @@ base::Status check_memory(const warm_memory& memory) {
   return check_flags(memory.flags);
 }
 
+base::Status check_whole_memory(const warm_memory& memory) {
+  if (auto ok = check_struct(&memory, "memory", "WARM_MEMORY_INIT"); !ok) return ok;
+  return check_memory(memory);
+}
+
+// An empty list needs no place.
+base::Status check_list(const void* list, const char* name, size_t count, const warm_result* ret_results) {
+  if (count != 0 && list == nullptr) return base::fail(WARM_E_INVALID, "%s is NULL", name);
+  if (count != 0 && ret_results == nullptr) return base::fail(WARM_E_INVALID, "ret_results is NULL");
+  return {};
+}
+
 base::Status check_remove(const void* id, size_t id_bytes, uint32_t condition, uint64_t if_sequence, uint32_t flags) {
   if (auto ok = check_id(id, id_bytes); !ok) return ok;
   if (condition != WARM_IF_ANY && condition != WARM_IF_SEQUENCE) {
@@ -218,6 +230,24 @@ int warm_remove(warm_client* client, const void* id, size_t id_bytes, uint32_t c
     if (auto ok = check_client(client); !ok) return report(ok);
     if (auto ok = check_remove(id, id_bytes, condition, if_sequence, flags); !ok) return report(ok);
     return store(remove(client->client->state(), id, id_bytes, condition, if_sequence), ret_sequence);
+  });
+}
+
+int warm_put_many(warm_client* client, const warm_memory* memories, size_t count, warm_result* ret_results) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_list(memories, "memories", count, ret_results); !ok) return report(ok);
+    return report(put_many(client->client->state(), memories, count, check_whole_memory, ret_results));
+  });
+}
+
+int warm_remove_many(warm_client* client, const warm_id* ids, size_t count, uint32_t flags, warm_result* ret_results) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_list(ids, "ids", count, ret_results); !ok) return report(ok);
+    if (auto ok = check_flags(flags); !ok) return report(ok);
+    const auto check = [](const warm_id& id) { return check_id(id.data, id.bytes); };
+    return report(remove_many(client->client->state(), ids, count, check, ret_results));
   });
 }
 

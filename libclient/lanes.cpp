@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/clock.hpp"
@@ -60,15 +61,20 @@ void repair(const Link& link, uint32_t lane, layout::LaneLock& lock) noexcept {
   WARM_FAILPOINT("client.repair_holder_cleared");
 }
 
-// The first number after `done` whose entry does not carry it; 0 when the lane is full.
-uint64_t next_number(const Link& link, uint32_t lane) noexcept {
+// The first number after `done` whose entry does not carry it, and how many are free from there on.
+struct Free {
+  uint64_t first = 0;
+  uint32_t count = 0;
+};
+Free free_entries(const Link& link, uint32_t lane) noexcept {
   const uint64_t done = layout::load_acquire(link.done(lane).done);
   const layout::CommitLine& commits = link.commits(lane);
-  for (uint64_t n = done + 1; n <= done + layout::kLaneEntries; ++n) {
-    if (layout::load_acquire(commits.seq[n % layout::kLaneEntries]) != n) return n;
+  for (uint32_t taken = 0; taken < layout::kLaneEntries; ++taken) {
+    const uint64_t n = done + 1 + taken;
+    if (layout::load_acquire(commits.seq[n % layout::kLaneEntries]) != n) return {n, layout::kLaneEntries - taken};
   }
-  if (!WARM_RULE("client.entry_free_again")) return done + layout::kLaneEntries + 1;
-  return 0;
+  if (!WARM_RULE("client.entry_free_again")) return {done + layout::kLaneEntries + 1, 1};
+  return {};
 }
 
 void write_entry(std::byte* at, const OutgoingRequest& request) noexcept {
@@ -86,8 +92,8 @@ void write_entry(std::byte* at, const OutgoingRequest& request) noexcept {
   WARM_FAILPOINT("client.lane_content_written");
 }
 
-// The mutex is held. False: the lane is full or fenced.
-bool publish_held(const Link& link, uint32_t lane, uint32_t tid, const OutgoingRequest& request) noexcept {
+// The mutex is held. 0: the lane is full or fenced.
+uint32_t publish_held(const Link& link, uint32_t lane, uint32_t tid, const Run& run) noexcept {
   layout::LaneLock& lock = link.lock(lane);
   WARM_FAILPOINT("client.lane_locked");
   if (layout::load_relaxed(lock.busy_since_ns) != 0) layout::store_relaxed(lock.busy_since_ns, 0);
@@ -95,24 +101,29 @@ bool publish_held(const Link& link, uint32_t lane, uint32_t tid, const OutgoingR
   WARM_FAILPOINT("client.lane_thread_named");
   layout::store_relaxed(lock.holder, link.session);
   WARM_FAILPOINT("client.lane_holder_named");
-  const uint64_t number = layout::load_relaxed(lock.fenced) != 0 ? 0 : next_number(link, lane);
-  if (number != 0) {
+  const Free free = layout::load_relaxed(lock.fenced) != 0 ? Free{} : free_entries(link, lane);
+  const uint32_t count = std::min(run.count, free.count);
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint64_t number = free.first + i;
+    uint64_t& word = link.commits(lane).seq[number % layout::kLaneEntries];
     const bool commit_last = WARM_RULE("client.commit_last");
-    if (!commit_last) layout::store_release(link.commits(lane).seq[number % layout::kLaneEntries], number);
-    write_entry(link.entry(lane, number), request);
-    if (commit_last) layout::store_release(link.commits(lane).seq[number % layout::kLaneEntries], number);
+    if (!commit_last) layout::store_release(word, number);
+    write_entry(link.entry(lane, number), *run.requests[i]);
+    if (commit_last) layout::store_release(word, number);
     WARM_FAILPOINT("client.lane_committed");
   }
   layout::store_relaxed(lock.holder, 0);
   WARM_FAILPOINT("client.lane_holder_cleared");
   layout::store_relaxed(lock.holder_tid, 0);
   WARM_FAILPOINT("client.lane_thread_cleared");
-  return number != 0;
+  return count;
 }
 
-bool try_lane(const Link& link, uint32_t lane, uint32_t tid, const OutgoingRequest& request) noexcept {
+}  // namespace
+
+uint32_t publish_in(const Link& link, uint32_t lane, uint32_t tid, const Run& run) noexcept {
   layout::LaneLock& lock = link.lock(lane);
-  if (layout::load_relaxed(lock.fenced) != 0) return false;
+  if (layout::load_relaxed(lock.fenced) != 0) return 0;
   RobustMutex mutex(&lock.mutex);
   switch (mutex.try_lock([&] { repair(link, lane, lock); })) {
     case RobustMutex::Attempt::held: break;
@@ -120,24 +131,23 @@ bool try_lane(const Link& link, uint32_t lane, uint32_t tid, const OutgoingReque
       WARM_FAILPOINT("client.repair_consistent");
       layout::fetch_add(link.region().counters.lane_repairs, 1);
       break;
-    case RobustMutex::Attempt::busy: doubt(link, lock); return false;
-    case RobustMutex::Attempt::lost: fence_lane(link, lock); return false;
+    case RobustMutex::Attempt::busy: doubt(link, lock); return 0;
+    case RobustMutex::Attempt::lost: fence_lane(link, lock); return 0;
   }
-  const bool published = publish_held(link, lane, tid, request);
+  const uint32_t published = publish_held(link, lane, tid, run);
   mutex.unlock();
   WARM_FAILPOINT("client.lane_unlocked");
   return published;
 }
 
-}  // namespace
-
-bool publish_in_lane(const Link& link, uint32_t tid, const OutgoingRequest& request) noexcept {
+Published publish_in_any(const Link& link, uint32_t tid, const Run& run) noexcept {
   const int cpu = ::sched_getcpu();
   const uint32_t first = (cpu < 0 ? tid : static_cast<uint32_t>(cpu)) * kLanesApart;
   for (uint32_t i = 0; i < link.lanes; ++i) {
-    if (try_lane(link, (first + i) % link.lanes, tid, request)) return true;
+    const uint32_t lane = (first + i) % link.lanes;
+    if (const uint32_t count = publish_in(link, lane, tid, run); count != 0) return {count, lane};
   }
-  return false;
+  return {};
 }
 
 }  // namespace warmtier::libclient

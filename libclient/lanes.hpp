@@ -21,7 +21,19 @@ struct OutgoingRequest {
   const void* content = nullptr;    // header.content_bytes
 };
 
-// False: every lane was busy, full or fenced; nothing was published.
-bool publish_in_lane(const Link& link, uint32_t tid, const OutgoingRequest& request) noexcept;
+// A run of requests goes into one lane under one claim, as many of them as it has room for: in order, each with its commit word
+// before the next is written.
+struct Run {
+  const OutgoingRequest* const* requests = nullptr;
+  uint32_t count = 0;
+};
+// How many were published: from the first on. 0: the lane is busy, full or fenced.
+uint32_t publish_in(const Link& link, uint32_t lane, uint32_t tid, const Run& run) noexcept;
+// In the first lane that takes any, and which one that was.
+struct Published {
+  uint32_t count = 0;
+  uint32_t lane = 0;
+};
+Published publish_in_any(const Link& link, uint32_t tid, const Run& run) noexcept;
 
 }  // namespace warmtier::libclient

@@ -19,6 +19,10 @@
 namespace warmtier::libclient {
 namespace {
 
+base::Status no_link() {
+  return base::fail(WARM_E_BUSY, "the daemon gave this client another session meanwhile; nothing was published");
+}
+
 // How long a thread looks at its result cell before it sleeps.
 constexpr uint64_t kSpinNsMax = 20 * base::kNsPerUs;
 constexpr uint64_t kSpinNsMin = base::kNsPerUs;
@@ -118,55 +122,19 @@ Surroundings look_around(ClientState& state, ThreadRecord& me, const Link& link)
   return now;
 }
 
-// The link to publish on, with a daemon behind it. Links live as long as the client.
-base::Result<Link*> ready_link(ClientState& state, ThreadRecord& me, Patience& patience) {
-  for (;;) {
-    state.enter(me);
-    const Attachment* a = state.attachment.load(std::memory_order_acquire);
-    const bool ready = a != nullptr && a->current() && daemon_there(*a);
-    Link* link = ready ? a->link : nullptr;
-    ClientState::leave(me);
-    if (ready) return link;
-    if (auto back = state.refresh(ClientState::Need::daemon, patience.deadline()); !back) return base::pass(std::move(back));
-  }
-}
-
-// A cell that is free, or was an answered ticket's that nobody harvested yet.
-base::Result<uint32_t> claim_cell(ClientState& state, Link& link, const ThreadRecord& me, Patience& patience) {
-  for (;;) {
-    if (auto cell = link.cells.try_claim(me.number)) return *cell;
-    state.tickets().settle_answered();
-    const uint64_t slice_ns = std::min(patience.deadline().left_ns(), 5 * base::kNsPerMs);
-    if (auto cell = link.cells.claim(me.number, base::Deadline::after_ns(slice_ns))) return *cell;
-    if (!patience.deadline().passed()) continue;
-    return base::fail(WARM_E_BUSY, "%u requests of this client were open until the deadline", layout::kCellsPerSession);
-  }
-}
-
 // Publishes in a lane of the request's link. WARM_E_BUSY or WARM_E_UNAVAILABLE: nothing was published.
 base::Status publish(ClientState& state, ThreadRecord& me, Request& request, const OutgoingRequest& outgoing,
                      Patience& patience) {
-  Slices slices;
-  for (uint32_t round = 0;; ++round) {
-    state.enter(me);
-    const Attachment* a = state.attachment.load(std::memory_order_acquire);
-    const bool same = a->link == &request.link();
-    const bool published = same && publish_in_lane(request.link(), me.tid, outgoing);
-    if (published) request.published(ring(*a));
-    ClientState::leave(me);
-    if (published) return {};
-    if (!same) return base::fail(WARM_E_BUSY, "the daemon gave this client another session meanwhile; nothing was published");
-    if (round < layout::kReadRoundsBeforePause && spinning_pays()) {
-      ::sched_yield();
-      continue;
+  const OutgoingRequest* const one = &outgoing;
+  PublishRounds rounds;
+  for (;;) {
+    const Handed handed = hand_out(state, me, request.link(), {&one, 1}, std::nullopt);
+    if (handed.count != 0) {
+      request.published(handed.rung);
+      return {};
     }
-    // Every lane is busy or full: the daemon is behind, or gone.
-    if (patience.deadline().passed()) return base::fail(WARM_E_BUSY, "every lane of the channel was full until the deadline");
-    if (look_around(state, me, request.link()) == Surroundings::look) {
-      if (auto back = state.refresh(ClientState::Need::daemon, patience.deadline()); !back) return back;
-    } else {
-      wait_readable(-1, slices.next_ns(patience.deadline()));
-    }
+    if (handed.no_link) return no_link();
+    if (auto on = rounds.go_on(state, me, request.link(), patience); !on) return on;
   }
 }
 
@@ -227,6 +195,56 @@ std::unexpected<base::Error> full(const Answer& answer) {
 
 }  // namespace
 
+base::Result<Link*> ready_link(ClientState& state, ThreadRecord& me, Patience& patience) {
+  for (;;) {
+    state.enter(me);
+    const Attachment* a = state.attachment.load(std::memory_order_acquire);
+    const bool ready = a != nullptr && a->current() && daemon_there(*a);
+    Link* link = ready ? a->link : nullptr;
+    ClientState::leave(me);
+    if (ready) return link;
+    if (auto back = state.refresh(ClientState::Need::daemon, patience.deadline()); !back) return base::pass(std::move(back));
+  }
+}
+
+base::Result<uint32_t> claim_cell(ClientState& state, Link& link, const ThreadRecord& me, Patience& patience) {
+  for (;;) {
+    if (auto cell = link.cells.try_claim(me.number)) return *cell;
+    state.tickets().settle_answered();
+    const uint64_t slice_ns = std::min(patience.deadline().left_ns(), 5 * base::kNsPerMs);
+    if (auto cell = link.cells.claim(me.number, base::Deadline::after_ns(slice_ns))) return *cell;
+    if (!patience.deadline().passed()) continue;
+    return base::fail(WARM_E_BUSY, "%u requests of this client were open until the deadline", layout::kCellsPerSession);
+  }
+}
+
+Handed hand_out(ClientState& state, ThreadRecord& me, const Link& link, const Run& run, std::optional<uint32_t> lane) noexcept {
+  Handed handed;
+  state.enter(me);
+  const Attachment* a = state.attachment.load(std::memory_order_acquire);
+  handed.no_link = a->link != &link;
+  if (!handed.no_link) {
+    const Published published = lane ? Published{publish_in(link, *lane, me.tid, run), *lane} : publish_in_any(link, me.tid, run);
+    handed.count = published.count;
+    handed.lane = published.lane;
+    if (published.count != 0) handed.rung = ring(*a);
+  }
+  ClientState::leave(me);
+  return handed;
+}
+
+base::Status PublishRounds::go_on(ClientState& state, ThreadRecord& me, const Link& link, Patience& patience) {
+  if (rounds_++ < layout::kReadRoundsBeforePause && spinning_pays()) {
+    ::sched_yield();
+    return {};
+  }
+  // Every lane is busy or full: the daemon is behind, or gone.
+  if (patience.deadline().passed()) return base::fail(WARM_E_BUSY, "every lane of the channel was full until the deadline");
+  if (look_around(state, me, link) == Surroundings::look) return state.refresh(ClientState::Need::daemon, patience.deadline());
+  wait_readable(-1, slices_.next_ns(patience.deadline()));
+  return {};
+}
+
 void Request::give_back() noexcept {
   if (awaited_.link == nullptr) return;
   // Published and unanswered: another ticket in this cell would make the daemon drop this one.
@@ -269,6 +287,13 @@ base::Result<uint64_t> outcome(const Answer& answer) {
   return base::fail(WARM_E_CORRUPT, "the daemon answered with the unknown code %d", answer.status);
 }
 
+warm_result result_of(const base::Result<Answer>& answer) {
+  if (!answer) return {.code = answer.error().code, .reserved = 0, .sequence = 0};
+  const auto sequence = outcome(*answer);
+  // A refusal names the record that was in the way.
+  return {.code = sequence ? WARM_OK : sequence.error().code, .reserved = 0, .sequence = answer->sequence};
+}
+
 base::Result<StoreLimits> limits_of(ClientState& state, ThreadRecord& me, Patience& patience) {
   for (;;) {
     state.enter(me);
@@ -291,6 +316,13 @@ base::Status check_access(const StoreLimits& limits, layout::Access needed) {
                                                                    : "this user may read the store and not write it");
 }
 
+void address(OutgoingRequest& outgoing, const Request& request) noexcept {
+  outgoing.header.session = request.link().session;
+  outgoing.header.session_index = request.link().session_index;
+  outgoing.header.ticket = request.awaited().number;
+  outgoing.header.cell = request.awaited().cell;
+}
+
 bool fits_lane(const OutgoingRequest& request) noexcept {
   const layout::RequestHeader& header = request.header;
   return uint64_t{header.dimensions} * sizeof(float) + header.id_bytes + header.content_bytes <= layout::kLanePayloadBytes;
@@ -302,10 +334,7 @@ base::Result<Request> submit(ClientState& state, ThreadRecord& me, OutgoingReque
   auto cell = claim_cell(state, **link, me, patience);
   if (!cell) return base::pass(std::move(cell));
   Request request(**link, *cell);
-  outgoing.header.session = (*link)->session;
-  outgoing.header.session_index = (*link)->session_index;
-  outgoing.header.ticket = request.awaited().number;
-  outgoing.header.cell = *cell;
+  address(outgoing, request);
   if (fits_lane(outgoing)) {
     if (auto sent = publish(state, me, request, outgoing, patience); !sent) return base::pass(std::move(sent));
     return request;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "base/error.hpp"
@@ -85,6 +86,31 @@ base::Status check_access(const StoreLimits& limits, layout::Access needed);
 // carried out.
 base::Result<Request> submit(ClientState& state, ThreadRecord& me, OutgoingRequest& request, Patience& patience);
 
+// The steps of a submit, for who hands in many.
+// The link to publish on, with a daemon behind it. Links live as long as the client.
+base::Result<Link*> ready_link(ClientState& state, ThreadRecord& me, Patience& patience);
+// A result cell that is free, or was an answered ticket's that nobody harvested yet.
+base::Result<uint32_t> claim_cell(ClientState& state, Link& link, const ThreadRecord& me, Patience& patience);
+// Who asks, and where the answer goes.
+void address(OutgoingRequest& outgoing, const Request& request) noexcept;
+struct Handed {
+  uint32_t count = 0;  // published; 0: no lane took any
+  uint32_t lane = 0;
+  bool rung = false;
+  bool no_link = false;  // another link is in use
+};
+// In this lane, or in any.
+Handed hand_out(ClientState& state, ThreadRecord& me, const Link& link, const Run& run, std::optional<uint32_t> lane) noexcept;
+// Between two tries: yields, looks after the daemon, waits a slice. An error: that was the last one.
+class PublishRounds {
+ public:
+  base::Status go_on(ClientState& state, ThreadRecord& me, const Link& link, Patience& patience);
+
+ private:
+  uint32_t rounds_ = 0;
+  Slices slices_;
+};
+
 // Waits for the answer: first looks, then sleeps, and brings the client back to a daemon that was restarted.
 enum class Waited { answered, timeout, no_link };  // no_link: the daemon did not take the session back, and will never answer
 Waited wait_for(ClientState& state, ThreadRecord& me, const Awaited& awaited, Patience& patience);
@@ -94,5 +120,6 @@ base::Result<Answer> await(ClientState& state, ThreadRecord& me, const Request& 
 base::Status unknown(const char* why);
 // What an answer means: the operation's sequence, or its refusal in words.
 base::Result<uint64_t> outcome(const Answer& answer);
+warm_result result_of(const base::Result<Answer>& answer);
 
 }  // namespace warmtier::libclient

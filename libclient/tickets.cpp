@@ -25,13 +25,6 @@ static_assert(kSlots == 1U << kSlotBits && kSlots <= layout::kCellsPerSession);
 // A client whose daemon is away looks for it so often, and each time for so long at most.
 constexpr uint64_t kLookNs = 20 * base::kNsPerMs;
 
-warm_result result_of(const base::Result<Answer>& answer) {
-  if (!answer) return {.code = answer.error().code, .reserved = 0, .sequence = 0};
-  const auto sequence = outcome(*answer);
-  // A refusal names the record that was in the way.
-  return {.code = sequence ? WARM_OK : sequence.error().code, .reserved = 0, .sequence = answer->sequence};
-}
-
 }  // namespace
 
 struct Tickets::Slot {

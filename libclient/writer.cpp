@@ -4,6 +4,7 @@
 
 #include "layout/control.hpp"
 #include "layout/validate.hpp"
+#include "libclient/batch.hpp"
 #include "libclient/requests.hpp"
 #include "libclient/tickets.hpp"
 
@@ -124,6 +125,28 @@ base::Result<uint64_t> remove(ClientState& state, const void* id, size_t id_byte
   return carry_out(state, [&](const StoreLimits&) -> base::Result<OutgoingRequest> {
     return request_of_remove(id, id_bytes, condition, if_sequence);
   });
+}
+
+base::Status put_many(ClientState& state, const warm_memory* memories, size_t count, base::Status (*check)(const warm_memory&),
+                      warm_result* ret_results) {
+  return carry_out_many(
+      state, count,
+      [=](size_t i, const StoreLimits& limits) -> base::Result<OutgoingRequest> {
+        if (auto ok = check(memories[i]); !ok) return base::pass(std::move(ok));
+        return request_of_put(memories[i], limits);
+      },
+      ret_results);
+}
+
+base::Status remove_many(ClientState& state, const warm_id* ids, size_t count, base::Status (*check)(const warm_id&),
+                         warm_result* ret_results) {
+  return carry_out_many(
+      state, count,
+      [=](size_t i, const StoreLimits&) -> base::Result<OutgoingRequest> {
+        if (auto ok = check(ids[i]); !ok) return base::pass(std::move(ok));
+        return request_of_remove(ids[i].data, ids[i].bytes, WARM_IF_ANY, 0);
+      },
+      ret_results);
 }
 
 base::Result<warm_ticket> hand_in_put(ClientState& state, const warm_memory& memory) {

@@ -13,6 +13,12 @@ namespace warmtier::libclient {
 base::Result<uint64_t> put(ClientState& state, const warm_memory& memory);
 base::Result<uint64_t> remove(ClientState& state, const void* id, size_t id_bytes, uint32_t condition, uint64_t if_sequence);
 
+// In order, one result each. `check` looks at one element as the single calls' arguments are looked at.
+base::Status put_many(ClientState& state, const warm_memory* memories, size_t count, base::Status (*check)(const warm_memory&),
+                      warm_result* ret_results);
+base::Status remove_many(ClientState& state, const warm_id* ids, size_t count, base::Status (*check)(const warm_id&),
+                         warm_result* ret_results);
+
 // The same without waiting for the answer: tickets.hpp harvests it.
 base::Result<warm_ticket> hand_in_put(ClientState& state, const warm_memory& memory);
 base::Result<warm_ticket> hand_in_remove(ClientState& state, const void* id, size_t id_bytes, uint32_t condition,

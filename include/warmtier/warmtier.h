@@ -193,6 +193,44 @@ WARM_EXPORT int warm_put(warm_client *client, const warm_memory *memory, uint64_
 WARM_EXPORT int warm_remove(warm_client *client, const void *id, size_t id_bytes, uint32_t condition, uint64_t if_sequence,
                             uint32_t flags, uint64_t *ret_sequence) WARM_NOEXCEPT;
 
+/* ---- Writing many ---------------------------------------------------------------------------------------------------- */
+
+/* One id of a list. */
+typedef struct warm_id {
+  const void *data;
+  size_t bytes;
+} warm_id;
+
+/* What became of one request. */
+typedef struct warm_result {
+  int32_t code;      /* what the call for one would have returned; warm_strerror says it in words */
+  uint32_t reserved; /* zero */
+  uint64_t sequence; /* of the operation; with WARM_E_EXISTS and WARM_E_CHANGED of the record that was in the way, 0: none */
+} warm_result;
+
+/* Stores many memories, in order: each is carried out after the one before it, and what one of them is refused for does not keep
+ * the others. They are not one transaction: others see them come one by one. `ret_results` receives one result each. When an
+ * answer does not come before the deadline, which starts anew with each answer, its result is WARM_E_UNKNOWN; what was not
+ * handed in by then is not tried: WARM_E_BUSY or WARM_E_UNAVAILABLE.
+ * Returns:  WARM_OK: every memory has a result, look at each; WARM_E_INVALID, WARM_E_UNAVAILABLE, WARM_E_ACCESS, WARM_E_NOMEM,
+ *           WARM_E_SYSTEM: nothing was carried out. A result's codes are those of warm_put.
+ * Lifetime: everything is copied before it returns.
+ * Threads:  any. Calls of several threads run side by side, each in its own order.
+ * Blocks:   until all is answered.
+ * Since:    0.1 */
+WARM_EXPORT int warm_put_many(warm_client *client, const warm_memory *memories, size_t count, warm_result *ret_results)
+    WARM_NOEXCEPT;
+
+/* Removes many memories, in order, as warm_put_many stores them. `flags` as of warm_remove.
+ * Returns:  WARM_OK: every id has a result, look at each; WARM_E_INVALID, WARM_E_UNAVAILABLE, WARM_E_UNSUPPORTED (WARM_DURABLE),
+ *           WARM_E_ACCESS, WARM_E_NOMEM, WARM_E_SYSTEM: nothing was carried out. A result's codes are those of warm_remove.
+ * Lifetime: the ids are copied before it returns.
+ * Threads:  any.
+ * Blocks:   until all is answered.
+ * Since:    0.1 */
+WARM_EXPORT int warm_remove_many(warm_client *client, const warm_id *ids, size_t count, uint32_t flags, warm_result *ret_results)
+    WARM_NOEXCEPT;
+
 /* ---- Tickets: writing without waiting ---------------------------------------------------------------------------------
  *
  * A submit hands a request in and returns a ticket. What was handed in is carried out by the daemon whether or not anybody asks
@@ -201,13 +239,6 @@ WARM_EXPORT int warm_remove(warm_client *client, const void *id, size_t id_bytes
  * once, by whichever of wait, poll and completions comes first. */
 
 typedef uint64_t warm_ticket;
-
-/* What became of one request. */
-typedef struct warm_result {
-  int32_t code;      /* what the call that waits would have returned; warm_strerror says it in words */
-  uint32_t reserved; /* zero */
-  uint64_t sequence; /* of the operation; with WARM_E_EXISTS and WARM_E_CHANGED of the record that was in the way, 0: none */
-} warm_result;
 
 typedef struct warm_completion {
   warm_ticket ticket;

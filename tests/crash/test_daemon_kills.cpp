@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -368,6 +369,41 @@ bool killed_somehow(const std::string& point) {
   return false;
 }
 
+// Many elements in each call, of few keys, so that order and repetition show: a record is at the last element of its key, with
+// the sequence that this element was answered with. Some of the content goes by the socket.
+int batch_writer(const Daemon& daemon, Board& board) {
+  constexpr unsigned kElements = 60;
+  constexpr unsigned kKeys = 7;
+  warm_client* client = nullptr;
+  CHECK_OR_FAIL(daemon.try_open(&client, kTimeoutMs) == WARM_OK);
+  board.attached.advance();
+  for (uint32_t version = 1; board.stop.load() == 0;) {
+    std::deque<Record> records;
+    std::vector<warm_memory> memories;
+    for (unsigned i = 0; i < kElements; ++i, ++version)
+      memories.push_back(records.emplace_back(shape_of(board, i), key_of(0, i % kKeys), version).memory());
+    std::array<warm_result, kElements> results{};
+    CHECK_OR_FAIL(warm_put_many(client, memories.data(), kElements, results.data()) == WARM_OK);
+    for (unsigned i = 0; i < kElements; ++i) {
+      CHECK_OR_FAIL(results[i].code == WARM_OK);
+      CHECK_OR_FAIL(i == 0 || results[i].sequence > results[i - 1].sequence);
+    }
+    for (unsigned i = kElements - kKeys; i < kElements; ++i) {
+      warm_view view = WARM_VIEW_INIT;
+      CHECK_OR_FAIL(warm_get(client, records[i].id().data(), records[i].id().size(), 0, &view) == WARM_OK);
+      CHECK_OR_FAIL(view.sequence == results[i].sequence && mismatch(shape_of(board, i), key_of(0, i % kKeys), view) == nullptr);
+      CHECK_OR_FAIL(version_of(view) == memories[i].recall_count);
+      warm_release(client, &view);
+    }
+    std::vector<warm_id> ids;
+    for (unsigned i = 0; i < 2 * kKeys; ++i) ids.push_back({records[i % kKeys].id().data(), records[i % kKeys].id().size()});
+    CHECK_OR_FAIL(warm_remove_many(client, ids.data(), ids.size(), 0, results.data()) == WARM_OK);
+    for (unsigned i = 0; i < 2 * kKeys; ++i) CHECK_OR_FAIL(results[i].code == (i < kKeys ? WARM_OK : WARM_E_NOT_FOUND));
+    board.rounds.advance();
+  }
+  return warm_close(client) == WARM_OK ? 0 : 1;
+}
+
 void kill_at_each_of(const std::vector<std::string>& points) {
   for (const std::string& point : points) {
     Process scene = Process::fork([&] { return killed_somehow(point) ? 0 : kNotHit; });
@@ -392,6 +428,33 @@ Test(daemon_kills, at_every_point_of_sessions_and_lanes_nothing_acknowledged_is_
   const std::vector<std::string> points = failpoint_names("daemon/session");
   cr_assert_geq(points.size(), 10);
   kill_at_each_of(points);
+}
+
+Test(daemon_kills, a_batch_over_kills_is_answered_once_and_in_order, .disabled = !failpoints_built()) {
+  Daemon daemon(small_and_busy());
+  daemon.start();
+  Shared<Board> board;
+  Process batches = Process::fork([&] { return batch_writer(daemon, *board); });
+  board->attached.await(1, "the writer attaches");
+  const char* const points[] = {"store.intent_stored", "store.put_stored",        "store.cell_stored",    "store.dead_stored",
+                                "store.cell_removed",  "daemon.lane.seen",        "daemon.result.before", "daemon.result.after",
+                                "daemon.done.after",   "daemon.socket_done.after"};
+  uint32_t life = 0;
+  for (unsigned pass = 0; pass < 3; ++pass) {
+    for (const char* point : points) {
+      daemon.failpoints().arm(0, point, FailpointAction::kill, ++life % 53);
+      Process::End end;
+      cr_assert(daemon.process().wait_until(base::Deadline::after_ns(kPatienceNs), end), "%s: the daemon does not come to it",
+                point);
+      cr_assert(end == killed_by(SIGKILL), "%s: %s", point, daemon.log().c_str());
+      daemon.failpoints().disarm(0);
+      daemon.start();
+      board->rounds.await(board->rounds.now() + 1, "the batch goes on");
+      cr_assert_eq(board->failed.load(), 0, "%s: the writer was wrong at line %d", point, board->failed.load());
+    }
+  }
+  board->stop.store(1);
+  cr_assert(batches.wait() == exit_code(0), "the writer was wrong at line %d", board->failed.load());
 }
 
 Test(daemon_kills, thirty_kills_at_no_particular_place_lose_nothing) {

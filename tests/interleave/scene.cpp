@@ -6,6 +6,8 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
+#include <vector>
 
 #include "base/fd.hpp"
 #include "base/hash.hpp"
@@ -123,41 +125,49 @@ void judge(const StoreOptions& options, const char* rule, bool without, Play pla
 
 namespace {
 
-// Calls with a memory that this version says everything about.
-template <typename Call>
-int with_memory(const std::string& id, uint32_t version, uint32_t condition, Call&& call) {
+// A memory about which one version says everything.
+struct Version {
+  Version(const std::string& id, uint32_t version) : number(version) {
+    for (float& value : embedding) value = static_cast<float>(version);
+    memory.given = WARM_GIVEN_CONTENT;
+    memory.id = id.data();
+    memory.id_bytes = id.size();
+    memory.embedding = embedding;
+    memory.dimensions = kDimensions;
+    memory.content = &number;
+    memory.content_bytes = sizeof number;
+    memory.recall_count = version;
+  }
+  Version(const Version&) = delete;
+  Version& operator=(const Version&) = delete;
+  uint32_t number;
   float embedding[kDimensions];
-  for (float& value : embedding) value = static_cast<float>(version);
   warm_memory memory = WARM_MEMORY_INIT;
-  memory.given = WARM_GIVEN_CONTENT;
-  memory.id = id.data();
-  memory.id_bytes = id.size();
-  memory.embedding = embedding;
-  memory.dimensions = kDimensions;
-  memory.condition = condition;
-  memory.content = &version;
-  memory.content_bytes = sizeof version;
-  memory.recall_count = version;
-  return call(memory);
-}
-
-int put_with(warm_client* client, const std::string& id, uint32_t version, uint32_t condition, uint64_t* ret_sequence) {
-  return with_memory(id, version, condition, [&](const warm_memory& memory) { return warm_put(client, &memory, ret_sequence); });
-}
+};
 
 }  // namespace
 
 int put(warm_client* client, const std::string& id, uint32_t version, uint64_t* ret_sequence) {
-  return put_with(client, id, version, WARM_IF_ANY, ret_sequence);
+  const Version one(id, version);
+  return warm_put(client, &one.memory, ret_sequence);
 }
 
 int put_if_absent(warm_client* client, const std::string& id, uint32_t version) {
-  return put_with(client, id, version, WARM_IF_ABSENT, nullptr);
+  Version one(id, version);
+  one.memory.condition = WARM_IF_ABSENT;
+  return warm_put(client, &one.memory, nullptr);
 }
 
 int submit(warm_client* client, const std::string& id, uint32_t version, warm_ticket* ret_ticket) {
-  return with_memory(id, version, WARM_IF_ANY,
-                     [&](const warm_memory& memory) { return warm_put_submit(client, &memory, ret_ticket); });
+  const Version one(id, version);
+  return warm_put_submit(client, &one.memory, ret_ticket);
+}
+
+int put_versions(warm_client* client, const std::string& id, std::span<warm_result> results) {
+  std::deque<Version> versions;
+  std::vector<warm_memory> memories;
+  for (size_t i = 0; i < results.size(); ++i) memories.push_back(versions.emplace_back(id, static_cast<uint32_t>(i + 1)).memory);
+  return warm_put_many(client, memories.data(), memories.size(), results.data());
 }
 
 int remove(warm_client* client, const std::string& id, uint64_t* ret_sequence) {

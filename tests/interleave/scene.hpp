@@ -12,6 +12,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -113,6 +114,8 @@ class Scene {
 int put(warm_client* client, const std::string& id, uint32_t version, uint64_t* ret_sequence = nullptr);
 int put_if_absent(warm_client* client, const std::string& id, uint32_t version);
 int submit(warm_client* client, const std::string& id, uint32_t version, warm_ticket* ret_ticket);
+// One id, versions 1 to `results.size()`, in one call.
+int put_versions(warm_client* client, const std::string& id, std::span<warm_result> results);
 int remove(warm_client* client, const std::string& id, uint64_t* ret_sequence = nullptr);
 int exists(warm_client* client, const std::string& id);
 Seen get(warm_client* client, const std::string& id);

@@ -111,6 +111,33 @@ INTERLEAVING(requests, an_entry_is_not_overwritten_before_it_was_carried_out, st
   return nullptr;
 }
 
+// A lane with room for all of a batch but the last: that one waits until the first is answered. Elsewhere it would overtake.
+INTERLEAVING(requests, a_batch_stays_in_its_lane_while_anything_of_it_is_on_its_way, store_of(64),
+             "client.batch_keeps_its_lane") {
+  const Client client(scene.daemon());
+  const Client other(scene.daemon());
+  std::array<warm_result, layout::kLaneEntries> results{};
+  Idle idle(scene, other);
+  Actor earlier;
+  Actor writer;
+  int code = WARM_E_BUSY;
+  scene.leave_out();
+  publish(scene, earlier, [&] { put(client, "Y", 1); });
+  Stop last = scene.at("client.lane_committed", writer.tid(), layout::kLaneEntries - 1);
+  publish(scene, writer, [&] { code = put_versions(client, "X", results); });
+  if (scene.without()) last.reached();
+  last.go();
+  idle.over();
+  earlier.end();
+  writer.end();
+  if (code != WARM_OK) return "a batch failed";
+  for (size_t i = 1; i < results.size(); ++i) {
+    if (results[i].code != WARM_OK) return "an element failed";
+    if (results[i].sequence < results[i - 1].sequence) return "an element of a batch was carried out before the one before it";
+  }
+  return get(client, "X").version == results.size() ? nullptr : "the last element of a batch is not what is there";
+}
+
 INTERLEAVING(requests, what_is_half_written_is_not_carried_out, store_of(64), "client.commit_last") {
   const Client client(scene.daemon());
   const Client other(scene.daemon());

@@ -89,6 +89,18 @@ const std::vector<Call>& calls() {
        [](Held& held, bool wrong) {
          return warm_remove(held.client, wrong ? nullptr : id.data(), id.size(), WARM_IF_ANY, 0, 0, nullptr);
        }},
+      {"warm_put_many",
+       [](Held& held, bool wrong) {
+         const warm_memory memory = memory_of(id, embedding);
+         warm_result result{};
+         return warm_put_many(held.client, &memory, 1, wrong ? nullptr : &result);
+       }},
+      {"warm_remove_many",
+       [](Held& held, bool wrong) {
+         const warm_id one{id.data(), id.size()};
+         warm_result result{};
+         return warm_remove_many(held.client, wrong ? nullptr : &one, 1, 0, &result);
+       }},
       {"warm_put_submit",
        [](Held& held, bool wrong) {
          const warm_memory memory = memory_of(id, embedding);
