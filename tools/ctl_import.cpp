@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -70,6 +71,14 @@ class Lines {
   uint64_t bytes_all_ = 0;
 };
 
+constexpr size_t kAtOnce = 256;                    // records handed in by one call
+constexpr size_t kAtOnceBytes = size_t{16} << 20;  // or so much content
+
+struct Pending {
+  LineRecord record;
+  uint64_t line = 0;
+};
+
 class Importer {
  public:
   Importer(const CtlOptions& options, const CtlImport& import) : options_(options), import_(import) {}
@@ -78,99 +87,132 @@ class Importer {
  private:
   // Reads one line's record and row; the reason when it is none.
   base::Status take(std::string_view line);
-  base::Status check() const;
-  // Puts it: true to go on.
-  bool put();
+  base::Status check(const LineRecord& record) const;
+  // Hands in what was read so far, in its order: true to go on.
+  bool put_all();
   // A line that is no record: reported; true to go on.
-  bool refuse(const std::string& reason);
+  bool refuse(uint64_t line, const std::string& reason);
   Exit answer(Exit so_far, uint64_t began_ns) const;
 
   const CtlOptions& options_;
   const CtlImport& import_;
   Client client_;
   uint32_t dimensions_ = 0;
+  uint64_t content_bytes_max_ = 0;
   std::optional<Lines> lines_;
   std::optional<NpyReader> rows_;
-  LineRecord record_;
-  std::vector<float> row_;
+  // Read and not handed in yet; the first `pending_` are in use, the others keep their room.
+  std::vector<Pending> records_;
+  size_t pending_ = 0;
+  size_t pending_bytes_ = 0;
+  std::vector<warm_memory> memories_;
+  std::vector<warm_result> results_;
   uint64_t imported_ = 0;
   uint64_t kept_ = 0;
   uint64_t refused_ = 0;
   int stopped_by_ = WARM_OK;
+  uint64_t stopped_at_ = 0;  // line
+  std::string reason_;
 };
 
-bool Importer::refuse(const std::string& reason) {
+bool Importer::refuse(uint64_t line, const std::string& reason) {
   Progress::clear();
-  complain("%s:%llu: %s", lines_->name().c_str(), static_cast<unsigned long long>(lines_->number()), reason.c_str());
+  complain("%s:%llu: %s", lines_->name().c_str(), static_cast<unsigned long long>(line), reason.c_str());
   ++refused_;
   return !import_.strict;
 }
 
 base::Status Importer::take(std::string_view line) {
+  LineRecord& record = records_[pending_].record;
+  const auto unknown = import_.ignore_unknown ? UnknownFields::ignore : UnknownFields::refuse;
+  const base::Status read = record_from_json(line, unknown, record);
   // The row goes with its line, also with a bad one.
+  const bool two_embeddings = rows_ && read && record.has_embedding;
   if (rows_) {
     if (rows_->rows_read() == rows_->rows()) {
       return base::fail(WARM_E_INVALID, "%s has no row for it: there are %llu", import_.embeddings_path.c_str(),
                         static_cast<unsigned long long>(rows_->rows()));
     }
-    if (auto status = rows_->read(row_); !status) return status;
+    record.embedding.resize(dimensions_);
+    if (auto status = rows_->read(record.embedding); !status) return status;
   }
-  const auto unknown = import_.ignore_unknown ? UnknownFields::ignore : UnknownFields::refuse;
-  if (auto status = record_from_json(line, unknown, record_); !status) return status;
-  if (rows_) {
-    if (record_.has_embedding) {
-      return base::fail(WARM_E_INVALID, "it holds an embedding, and %s another", import_.embeddings_path.c_str());
-    }
-    record_.embedding = row_;
-  }
-  return check();
+  if (!read) return read;
+  if (two_embeddings) return base::fail(WARM_E_INVALID, "it holds an embedding, and %s another", import_.embeddings_path.c_str());
+  return check(record);
 }
 
 // What the daemon would refuse, said with the value.
-base::Status Importer::check() const {
-  if (record_.id.empty() || record_.id.size() > WARM_ID_BYTES_MAX) {
-    return base::fail(WARM_E_INVALID, "its id has %zu bytes; 1 to %u are possible", record_.id.size(), WARM_ID_BYTES_MAX);
+base::Status Importer::check(const LineRecord& record) const {
+  if (record.id.empty() || record.id.size() > WARM_ID_BYTES_MAX) {
+    return base::fail(WARM_E_INVALID, "its id has %zu bytes; 1 to %u are possible", record.id.size(), WARM_ID_BYTES_MAX);
   }
-  if (!rows_ && !record_.has_embedding) return base::fail(WARM_E_INVALID, "it has no embedding");
-  if (record_.embedding.size() != dimensions_) {
-    return base::fail(WARM_E_INVALID, "its embedding has %zu numbers; the store's dimensions are %u", record_.embedding.size(),
+  if (record.content && record.content->size() > content_bytes_max_) {
+    return base::fail(WARM_E_INVALID, "its content has %zu bytes; the daemon takes %llu at most", record.content->size(),
+                      static_cast<unsigned long long>(content_bytes_max_));
+  }
+  if (!rows_ && !record.has_embedding) return base::fail(WARM_E_INVALID, "it has no embedding");
+  if (record.embedding.size() != dimensions_) {
+    return base::fail(WARM_E_INVALID, "its embedding has %zu numbers; the store's dimensions are %u", record.embedding.size(),
                       dimensions_);
   }
-  for (size_t i = 0; i < record_.embedding.size(); ++i) {
-    if (!std::isfinite(record_.embedding[i])) {
+  for (size_t i = 0; i < record.embedding.size(); ++i) {
+    if (!std::isfinite(record.embedding[i])) {
       return base::fail(WARM_E_INVALID, "number %zu of its embedding is %f; NaN and infinity cannot be stored", i,
-                        static_cast<double>(record_.embedding[i]));
+                        static_cast<double>(record.embedding[i]));
     }
   }
   return {};
 }
 
-bool Importer::put() {
-  warm_memory memory = WARM_MEMORY_INIT;
-  memory.given = (record_.content ? WARM_GIVEN_CONTENT : 0) | (record_.created_ns ? WARM_GIVEN_CREATED : 0) |
-                 (record_.last_access_ns ? WARM_GIVEN_LAST_ACCESS : 0);
-  memory.id = record_.id.data();
-  memory.id_bytes = record_.id.size();
-  memory.embedding = record_.embedding.data();
-  memory.dimensions = dimensions_;
-  memory.condition = import_.if_absent ? WARM_IF_ABSENT : WARM_IF_ANY;
-  memory.content = record_.content ? record_.content->data() : nullptr;
-  memory.content_bytes = record_.content ? record_.content->size() : 0;
-  memory.created_ns = record_.created_ns.value_or(0);
-  memory.last_access_ns = record_.last_access_ns.value_or(0);
-  memory.confidence = record_.confidence;
-  memory.activation = record_.activation;
-  memory.decay_rate = record_.decay_rate;
-  memory.recall_count = record_.recall_count;
-  const int code = warm_put(client_.handle(), &memory, nullptr);
-  switch (code) {
-    case WARM_OK: ++imported_; return true;
-    case WARM_E_EXISTS: ++kept_; return true;
-    // The record's own fault; the next one may be better.
-    case WARM_E_INVALID:
-    case WARM_E_LIMIT: return refuse(warm_last_error());
-    default: stopped_by_ = code; return false;
+bool Importer::put_all() {
+  memories_.clear();
+  for (const Pending& pending : std::span(records_.data(), pending_)) {
+    const LineRecord& record = pending.record;
+    warm_memory& memory = memories_.emplace_back(warm_memory WARM_MEMORY_INIT);
+    memory.given = (record.content ? WARM_GIVEN_CONTENT : 0) | (record.created_ns ? WARM_GIVEN_CREATED : 0) |
+                   (record.last_access_ns ? WARM_GIVEN_LAST_ACCESS : 0);
+    memory.id = record.id.data();
+    memory.id_bytes = record.id.size();
+    memory.embedding = record.embedding.data();
+    memory.dimensions = dimensions_;
+    memory.condition = import_.if_absent ? WARM_IF_ABSENT : WARM_IF_ANY;
+    memory.content = record.content ? record.content->data() : nullptr;
+    memory.content_bytes = record.content ? record.content->size() : 0;
+    memory.created_ns = record.created_ns.value_or(0);
+    memory.last_access_ns = record.last_access_ns.value_or(0);
+    memory.confidence = record.confidence;
+    memory.activation = record.activation;
+    memory.decay_rate = record.decay_rate;
+    memory.recall_count = record.recall_count;
   }
+  if (memories_.empty()) return true;
+  results_.resize(pending_);
+  const int code = warm_put_many(client_.handle(), memories_.data(), pending_, results_.data());
+  if (code != WARM_OK) {
+    stopped_by_ = code;
+    stopped_at_ = records_[0].line;
+    reason_ = warm_last_error();
+    return false;
+  }
+  bool going = true;
+  for (size_t i = 0; i < pending_; ++i) {
+    const int result = results_[i].code;
+    if (result == WARM_OK) {
+      ++imported_;
+    } else if (result == WARM_E_EXISTS) {
+      ++kept_;
+    } else if (result == WARM_E_INVALID || result == WARM_E_LIMIT) {
+      // The record's own fault; the next one may be better.
+      going = refuse(records_[i].line, std::string(warm_strerror(result)) + " (" + warm_error_name(result) + ")") && going;
+    } else if (stopped_by_ == WARM_OK) {
+      stopped_by_ = result;
+      stopped_at_ = records_[i].line;
+      reason_ = warm_strerror(result);
+    }
+  }
+  pending_ = 0;
+  pending_bytes_ = 0;
+  return going && stopped_by_ == WARM_OK;
 }
 
 Exit Importer::answer(Exit so_far, uint64_t began_ns) const {
@@ -205,11 +247,12 @@ Exit Importer::run() {
   warm_info info = WARM_INFO_INIT;
   if (const int code = warm_info_get(client_.handle(), &info); code != WARM_OK) return complain_about("import", code);
   dimensions_ = info.dimensions;
+  content_bytes_max_ = info.content_bytes_max;
   if (rows_ && rows_->columns() != dimensions_) {
     return complain("import: the rows of %s have %llu numbers; the store's dimensions are %u", import_.embeddings_path.c_str(),
                     static_cast<unsigned long long>(rows_->columns()), dimensions_);
   }
-  row_.resize(dimensions_);
+  records_.resize(import_.strict ? 1 : kAtOnce);  // nothing behind a bad line is stored then
 
   const uint64_t began_ns = base::monotonic_ns();
   base::Status status;
@@ -220,20 +263,24 @@ Exit Importer::run() {
     while (going && lines_->next(line, status)) {
       if (line.find_first_not_of(" \t\r\n") == std::string_view::npos) continue;
       if (base::Status taken = take(line); taken) {
-        going = put();
+        records_[pending_].line = lines_->number();
+        pending_bytes_ += records_[pending_].record.content ? records_[pending_].record.content->size() : 0;
+        if (++pending_ == records_.size() || pending_bytes_ >= kAtOnceBytes) going = put_all();
       } else if (taken.error().code == WARM_E_INVALID) {
-        going = refuse(taken.error().text);
+        going = refuse(lines_->number(), taken.error().text);
       } else {
         status = std::move(taken);  // the rows end or cannot be read: no line after this has one
         going = false;
       }
       progress.at(rows_ ? rows_->rows_read() : lines_->bytes_read());
     }
+    // What stands before a bad line is stored, however it ends.
+    if (stopped_by_ == WARM_OK) going = put_all() && going;
   }
   if (stopped_by_ != WARM_OK) {
-    complain_about("import", stopped_by_);
+    complain("import: %s (%s)", reason_.c_str(), warm_error_name(stopped_by_));
     complain("import: stopped at %s:%llu; importing the same again does no harm", lines_->name().c_str(),
-             static_cast<unsigned long long>(lines_->number()));
+             static_cast<unsigned long long>(stopped_at_));
     return answer(exit_of(stopped_by_), began_ns);
   }
   if (!status) return answer(complain("import: %s", status.error().text.c_str()), began_ns);

@@ -158,6 +158,16 @@ class Transfer(unittest.TestCase):
             self.assertIn(b'WARM_E_FULL', answer.stderr)
             self.assertIn(b'stopped at standard input:1025', answer.stderr)
 
+    def test_of_two_lines_with_one_id_the_later_one_stays(self):
+        lines = ''.join(line('same', content=str(i)) for i in range(1000))
+        self.assertEqual(self.imported(stdin=lines)[0]['imported'], 1000)
+        self.assertEqual(self.get('same')['content'], '999')
+
+    def test_content_above_the_daemons_cap_is_named(self):
+        with Daemon(DAEMON, dimensions=DIMENSIONS, capacity=1024, configuration='[store]\ncontent_bytes_max = 5000\n') as capped:
+            answer = self.ctl('import', stdin=line('big', content='c' * 5001) + line('fits', content='c' * 5000), code=6, socket=capped.socket)
+            self.assertIn(b'standard input:1: its content has 5001 bytes; the daemon takes 5000 at most', answer.stderr)
+
     def test_no_bar_in_a_pipe_and_nothing_when_quiet(self):
         answer = self.ctl('import', '--quiet', stdin=line('a'))
         self.assertEqual((answer.stdout, answer.stderr), (b'', b''))
