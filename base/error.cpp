@@ -33,6 +33,7 @@ constexpr std::array kTable{
     Row{WARM_E_NOMEM, "WARM_E_NOMEM", "out of memory"},
     Row{WARM_E_SYSTEM, "WARM_E_SYSTEM", "a system call failed"},
     Row{WARM_E_STALE, "WARM_E_STALE", "the view or ticket is from before a fork or a recovery and means nothing any more"},
+    Row{WARM_E_GONE, "WARM_E_GONE", "the changes asked for are not remembered any more"},
 };
 
 const Row* find(int32_t code) noexcept {

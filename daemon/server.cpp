@@ -62,6 +62,7 @@ class StorePort final : public session::Executor, public session::Numbers {
     return store_.execute(request, origin, ret_answer);
   }
   void settle() override { store_.settle(); }
+  void request_checkpoint() override { store_.request_checkpoint(); }
   uint64_t take_session_number() override { return store_.take_session_number(); }
   uint64_t take_channel_number() override { return store_.take_channel_number(); }
 
@@ -115,6 +116,7 @@ class StoreLoop {
     bool more = true;
     for (;;) {
       if (mail_.to_store.pending() && sessions_.take_mail()) return;
+      sessions_.wake_watchers();
       if (++rounds_ % kRoundsPerWatchdogLook == 0) feed_watchdog(base::monotonic_ns());
       if (sessions_.serve() || more) {
         more = step();
@@ -177,6 +179,7 @@ class StoreLoop {
     if (sessions_.retry() || store_wants_ns == 0) return true;
     feed_watchdog(now_ns);
     const uint64_t wake_at_ns = std::min(store_wants_ns, watchdog_at_ns_);
+    sessions_.wake_watchers();
 
     layout::store_relaxed(status_.sleeping, 1);
     layout::fence_full();
@@ -426,6 +429,7 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   world.channels_directory = channels->get();
   world.published = &store.published();
   world.status = &store.status();
+  world.view_bytes = [&store](uint32_t slot) { return store.view_bytes(slot); };
   ServiceManager service_manager;
   world.keeper = &service_manager;
 

@@ -42,6 +42,21 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t n) {
       WARM_ASSERT(n == sizeof m + m.request.dimensions * sizeof(float) + m.request.id_bytes);
       break;
     }
+    case MessageKind::watch: {
+      Watch m;
+      WARM_ASSERT(n == sizeof m);
+      std::memcpy(&m, data, sizeof m);
+      WARM_ASSERT(m.checkpoint <= 1 && m.reserved == 0);
+      break;
+    }
+    case MessageKind::sessions_wanted: WARM_ASSERT(n == sizeof(SessionsWanted)); break;
+    case MessageKind::sessions: {
+      SessionsMessage m{};
+      WARM_ASSERT(n <= sizeof m);
+      std::memcpy(&m, data, n);
+      WARM_ASSERT(m.count <= kSessionsPerMessage && n == offsetof(SessionsMessage, reports) + m.count * sizeof m.reports[0]);
+      break;
+    }
     case MessageKind::segments_wanted:
     case MessageKind::bye: WARM_ASSERT(n == sizeof(MessageHeader)); break;
     case MessageKind::accept: {

@@ -93,8 +93,8 @@ void requests(std::vector<Seed>& seeds) {
 }
 
 void messages(std::vector<Seed>& seeds) {
-  static constexpr const char* kNames[] = {"hello", "welcome", "refuse", "segments", "segments_wanted",
-                                           "index", "put",     "bye",    "accept"};
+  static constexpr const char* kNames[] = {"hello", "welcome", "refuse", "segments", "segments_wanted", "index",
+                                           "put",   "bye",     "accept", "watch",    "sessions_wanted", "sessions"};
   const auto all = valid_messages();
   for (size_t i = 0; i < all.size(); ++i) seeds.push_back({std::string("message/") + kNames[i], all[i]});
   seeds.push_back({"message/doorbell", {std::byte{kDoorbellByte}}});

@@ -9,6 +9,8 @@
 //   segments_wanted        ------> segments [..]  the same list anew, with `epoch`
 //                          <------ index [index]  a larger table; the generation changes after it was sent
 //   put [content memfd]    ------>                content that does not fit a lane; answered in its result cell
+//   sessions_wanted        ------> sessions [..]  who holds what: one or more, the last says so
+//   watch                  ------>                the futex of the status page wakes when what is awaited has come
 //   one byte               ------>                doorbell: the status page said that the daemon sleeps
 //                          <------ one byte       the session asked to be told of an answer (SessionRegion::notify)
 //   bye                    ------>                the session ends; its pins are void
@@ -23,6 +25,7 @@ namespace warmtier::layout {
 constexpr uint32_t kProtocolVersion = 1;
 constexpr uint32_t kMessageBytesMax = sizeof(RequestHeader) + 64 + kDimensionsMax * 4 + kIdBytesMax;
 constexpr uint32_t kSegmentsPerMessage = 200;  // at most 253 descriptors travel in one message
+constexpr uint32_t kSessionsPerMessage = 48;
 constexpr uint8_t kDoorbellByte = 'D';
 constexpr uint8_t kNotifyByte = 'N';
 
@@ -35,7 +38,10 @@ enum class MessageKind : uint32_t {
   index = 6,
   put = 7,
   bye = 8,
-  accept = 9
+  accept = 9,
+  watch = 10,
+  sessions_wanted = 11,
+  sessions = 12
 };
 
 // Regions whose fingerprints the handshake compares, in this order.
@@ -118,6 +124,51 @@ struct PutMessage {
 };
 static_assert(sizeof(PutMessage) == 64 + sizeof(RequestHeader));
 static_assert(sizeof(Hello) == 16 + 72 + 32 + 8 && sizeof(Welcome) == 112 && sizeof(Refuse) == 264);
+
+// Wake the futex words of the status page: `sequence` when it is above `sequence_after`, `sequence_durable` when it is above
+// `durable_after` or durability has stopped. Once; who wants to hear of the next one asks again.
+struct Watch {
+  MessageHeader header;
+  uint64_t sequence_after;  // kWatchNothing: not asked for
+  uint64_t durable_after;
+  uint32_t checkpoint;  // 1: begin one now; of who may administer, else without effect
+  uint32_t reserved;
+};
+constexpr uint64_t kWatchNothing = ~uint64_t{0};
+
+struct SessionsWanted {
+  MessageHeader header;
+  uint64_t question;  // comes back in the answer; rises on a socket
+};
+
+enum class SessionPresence : uint32_t {
+  attached = 1,
+  silent = 2,   // its socket has ended, its process lives
+  unknown = 3,  // of an earlier daemon; it has not handed back its pins
+};
+
+struct SessionReport {
+  uint64_t session;
+  uint64_t channel;
+  uint64_t since_ns;
+  uint64_t views;
+  uint64_t view_bytes;
+  uint64_t gets;    // as its process says: untrusted
+  uint64_t misses;  // as its process says: untrusted
+  uint32_t pid;     // as the daemon sees it; 0: it cannot
+  uint32_t uid;
+  uint32_t presence;  // SessionPresence
+  uint32_t reserved;
+};
+
+struct SessionsMessage {
+  MessageHeader header;
+  uint64_t question;
+  uint32_t count;
+  uint32_t last;  // 1: the list is complete
+  SessionReport reports[kSessionsPerMessage];
+};
+static_assert(sizeof(SessionReport) == 72 && sizeof(SessionsMessage) == 24 + kSessionsPerMessage * 72);
 
 struct Bye {
   MessageHeader header;

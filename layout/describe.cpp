@@ -219,10 +219,11 @@ constexpr Field kStatusPage[] = {
     WARM_FIELD(StatusPage, reserved1, kZero),
     WARM_FIELD(StatusPage, sleeping, "1: ring the doorbell. Store, full fence, then the lanes once more"),
     WARM_FIELD(StatusPage, reserved2, kZero),
-    WARM_FIELD(StatusPage, sequence, "of the last visible change; release, after the feed"),
+    WARM_FIELD(StatusPage, sequence, "of the last visible change; release, after the feed; its low half is a futex word"),
     WARM_FIELD(StatusPage, feed_head, "as in the feed's header"),
     WARM_FIELD(StatusPage, reserved3, kZero),
     WARM_FIELD(StatusPage, sequence_durable, "changes up to here survive power loss; release; its low half is a futex word"),
+    WARM_FIELD(StatusPage, durability_stopped, "1: an I/O error was seen, sequence_durable rises no more"),
     WARM_FIELD(StatusPage, reserved4, kZero),
     WARM_FIELD(StatusPage, records, "live records"),
     WARM_FIELD(StatusPage, slots_free, "slots that a put may use at once"),
@@ -288,6 +289,7 @@ constexpr Field kSessionEntry[] = {
     WARM_FIELD(SessionEntry, socket_done, "last executed number of the socket"),
     WARM_FIELD(SessionEntry, memfd_device, "of the session's memfd"),
     WARM_FIELD(SessionEntry, memfd_inode, "of the session's memfd"),
+    WARM_FIELD(SessionEntry, since_ns, "when it attached first, nanoseconds since 1970"),
     WARM_FIELD(SessionEntry, reserved, kZero),
 };
 static_assert(complete(kSessionEntry, sizeof(SessionEntry)));
@@ -405,7 +407,8 @@ static_assert(complete(kSessionRegion, sizeof(SessionRegion)));
 
 constexpr Field kMessageHeader[] = {
     WARM_FIELD(MessageHeader, kind,
-               "1 hello, 2 welcome, 3 refuse, 4 segments, 5 segments_wanted, 6 index, 7 put, 8 bye, 9 accept"),
+               "1 hello, 2 welcome, 3 refuse, 4 segments, 5 segments_wanted, 6 index, 7 put, 8 bye, 9 accept, 10 watch, "
+               "11 sessions_wanted, 12 sessions"),
     WARM_FIELD(MessageHeader, bytes, "of the whole message"),
 };
 static_assert(complete(kMessageHeader, sizeof(MessageHeader)));
@@ -496,6 +499,46 @@ constexpr Field kAccept[] = {
 };
 static_assert(complete(kAccept, sizeof(Accept)));
 
+constexpr Field kWatch[] = {
+    WARM_FIELD(Watch, header, "MessageHeader"),
+    WARM_FIELD(Watch, sequence_after, "wake when a later change is visible; 2^64 - 1: not asked for"),
+    WARM_FIELD(Watch, durable_after, "wake when a later change is durable, or none will be; 2^64 - 1: not asked for"),
+    WARM_FIELD(Watch, checkpoint, "1: begin one now; of who may administer, else without effect"),
+    WARM_FIELD(Watch, reserved, kZero),
+};
+static_assert(complete(kWatch, sizeof(Watch)));
+
+constexpr Field kSessionsWanted[] = {
+    WARM_FIELD(SessionsWanted, header, "MessageHeader"),
+    WARM_FIELD(SessionsWanted, question, "comes back in the answer; rises on a socket"),
+};
+static_assert(complete(kSessionsWanted, sizeof(SessionsWanted)));
+
+constexpr Field kSessionReport[] = {
+    WARM_FIELD(SessionReport, session, "number"),
+    WARM_FIELD(SessionReport, channel, "number"),
+    WARM_FIELD(SessionReport, since_ns, "when it attached first, nanoseconds since 1970"),
+    WARM_FIELD(SessionReport, views, "pins"),
+    WARM_FIELD(SessionReport, view_bytes, "rows and contents that they name"),
+    WARM_FIELD(SessionReport, gets, "as its process says: untrusted"),
+    WARM_FIELD(SessionReport, misses, "as its process says: untrusted"),
+    WARM_FIELD(SessionReport, pid, "as the daemon sees it; 0: it cannot"),
+    WARM_FIELD(SessionReport, uid, "of its user"),
+    WARM_FIELD(SessionReport, presence,
+               "1 attached; 2 its socket has ended, its process lives; 3 of an earlier daemon, its pins are unknown"),
+    WARM_FIELD(SessionReport, reserved, kZero),
+};
+static_assert(complete(kSessionReport, sizeof(SessionReport)));
+
+constexpr Field kSessionsMessage[] = {
+    WARM_FIELD(SessionsMessage, header, "MessageHeader"),
+    WARM_FIELD(SessionsMessage, question, "the one that is answered"),
+    WARM_FIELD(SessionsMessage, count, "reports in this message"),
+    WARM_FIELD(SessionsMessage, last, "1: the list is complete"),
+    WARM_FIELD(SessionsMessage, reports, "SessionReport; as many as `count` says"),
+};
+static_assert(complete(kSessionsMessage, sizeof(SessionsMessage)));
+
 #undef WARM_FIELD
 
 // clang-format off
@@ -540,6 +583,10 @@ constexpr Struct kStructs[] = {
     WARM_STRUCT(PutMessage, Region::control),
     WARM_STRUCT(Bye, Region::control),
     WARM_STRUCT(Accept, Region::control),
+    WARM_STRUCT(Watch, Region::control),
+    WARM_STRUCT(SessionsWanted, Region::control),
+    WARM_STRUCT(SessionReport, Region::control),
+    WARM_STRUCT(SessionsMessage, Region::control),
 };
 
 #undef WARM_STRUCT

@@ -301,11 +301,12 @@ struct StatusPage {
   uint32_t sleeping;          // order: store, full fence, then the lanes once more
   uint32_t reserved2[15];
   // Written with every change.
-  uint64_t sequence;          // of the last visible change; order: release, after the feed
+  uint64_t sequence;          // of the last visible change; order: release, after the feed; a futex word in its low half
   uint64_t feed_head;
   uint64_t reserved3[6];
   uint64_t sequence_durable;  // order: release; a futex word for waiters in its low half
-  uint64_t reserved4[7];
+  uint64_t durability_stopped;  // 1: an I/O error was seen, sequence_durable rises no more; order: release
+  uint64_t reserved4[6];
   // Counters.
   uint64_t records;
   uint64_t slots_free;
@@ -377,7 +378,8 @@ struct SessionEntry {
   uint64_t socket_done;   // last executed socket number
   uint64_t memfd_device;  // of the session's memfd
   uint64_t memfd_inode;
-  uint64_t reserved[9];
+  uint64_t since_ns;      // wall clock, when it attached first
+  uint64_t reserved[8];
 };
 static_assert(sizeof(SessionEntry) == 128);
 

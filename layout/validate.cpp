@@ -316,6 +316,23 @@ Verdict validate_accept(std::span<const std::byte> bytes) noexcept {
   return m.reserved == 0 ? Verdict::good : Verdict::reserved_not_zero;
 }
 
+Verdict validate_sessions(std::span<const std::byte> bytes) noexcept {
+  SessionsMessage m{};
+  if (bytes.size() < offsetof(SessionsMessage, reports) || bytes.size() > sizeof m) return Verdict::bad_geometry;
+  std::memcpy(&m, bytes.data(), bytes.size());
+  if (m.count > kSessionsPerMessage || m.last > 1) return Verdict::bad_geometry;
+  if (bytes.size() != offsetof(SessionsMessage, reports) + size_t{m.count} * sizeof m.reports[0]) return Verdict::bad_geometry;
+  return Verdict::good;
+}
+
+Verdict validate_watch(std::span<const std::byte> bytes) noexcept {
+  Watch m;
+  if (bytes.size() != sizeof m) return Verdict::bad_geometry;
+  std::memcpy(&m, bytes.data(), sizeof m);
+  if (m.checkpoint > 1) return Verdict::unknown_flags;
+  return m.reserved == 0 ? Verdict::good : Verdict::reserved_not_zero;
+}
+
 }  // namespace
 
 Verdict validate_message(std::span<const std::byte> bytes) noexcept {
@@ -331,6 +348,9 @@ Verdict validate_message(std::span<const std::byte> bytes) noexcept {
     case MessageKind::segments_wanted: return bytes.size() == sizeof(SegmentsWanted) ? Verdict::good : Verdict::bad_geometry;
     case MessageKind::index: return validate_index_message(bytes);
     case MessageKind::put: return validate_put(bytes);
+    case MessageKind::watch: return validate_watch(bytes);
+    case MessageKind::sessions_wanted: return bytes.size() == sizeof(SessionsWanted) ? Verdict::good : Verdict::bad_geometry;
+    case MessageKind::sessions: return validate_sessions(bytes);
     case MessageKind::bye: return bytes.size() == sizeof(Bye) ? Verdict::good : Verdict::bad_geometry;
     case MessageKind::accept: return validate_accept(bytes);
   }

@@ -9,6 +9,7 @@
 #include "base/error.hpp"
 #include "layout/limits.hpp"
 #include "libclient/client.hpp"
+#include "libclient/order.hpp"
 #include "libclient/reader.hpp"
 #include "libclient/tickets.hpp"
 #include "libclient/writer.hpp"
@@ -354,6 +355,66 @@ int warm_stats_get(warm_client* client, warm_stats* ret_stats) noexcept {
     if (auto ok = check_client(client); !ok) return report(ok);
     if (auto ok = check_struct(ret_stats, "ret_stats", "WARM_STATS_INIT"); !ok) return report(ok);
     return report(read_stats(client->client->state(), *ret_stats));
+  });
+}
+
+int warm_sequence_get(warm_client* client, uint64_t* ret_sequence) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (ret_sequence == nullptr) return say(WARM_E_INVALID, "ret_sequence is NULL");
+    return store(last_sequence(client->client->state()), ret_sequence);
+  });
+}
+
+int warm_wait(warm_client* client, uint64_t after, uint32_t timeout_ms, uint64_t* ret_sequence) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    const uint64_t timeout_ns = timeout_ms == UINT32_MAX ? Patience::kForEver : uint64_t{timeout_ms} * base::kNsPerMs;
+    return store(wait_for_change(client->client->state(), after, timeout_ns), ret_sequence);
+  });
+}
+
+int warm_changes(warm_client* client, uint64_t after, uint32_t change_bytes, warm_change* ret_changes, size_t changes, void* ids,
+                 size_t ids_capacity, size_t* ret_count) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (change_bytes != sizeof(warm_change)) {
+      return report(
+          base::fail(WARM_E_INVALID, "change_bytes is %u, this library knows %zu", change_bytes, sizeof(warm_change)).error());
+    }
+    if (ret_changes == nullptr || changes == 0) return say(WARM_E_INVALID, "there is no room for a change");
+    if (ids == nullptr || ids_capacity < WARM_ID_BYTES_MAX) {
+      return report(
+          base::fail(WARM_E_INVALID, "ids has room for %zu bytes, %u are needed for one", ids_capacity, WARM_ID_BYTES_MAX)
+              .error());
+    }
+    if (ret_count == nullptr) return say(WARM_E_INVALID, "ret_count is NULL");
+    return store(
+        changes_since(
+            client->client->state(), after,
+            {.changes = ret_changes, .changes_max = changes, .ids = static_cast<std::byte*>(ids), .id_bytes_max = ids_capacity}),
+        ret_count);
+  });
+}
+
+int warm_checkpoint(warm_client* client, uint64_t* ret_sequence) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    return store(checkpoint(client->client->state()), ret_sequence);
+  });
+}
+
+int warm_sessions(warm_client* client, uint32_t session_bytes, warm_session* ret_sessions, size_t sessions_max,
+                  size_t* ret_count) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (session_bytes != sizeof(warm_session)) {
+      return report(
+          base::fail(WARM_E_INVALID, "session_bytes is %u, this library knows %zu", session_bytes, sizeof(warm_session)).error());
+    }
+    if (ret_sessions == nullptr && sessions_max != 0) return say(WARM_E_INVALID, "ret_sessions is NULL");
+    if (ret_count == nullptr) return say(WARM_E_INVALID, "ret_count is NULL");
+    return store(sessions(client->client->state(), ret_sessions, sessions_max), ret_count);
   });
 }
 

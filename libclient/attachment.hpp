@@ -53,6 +53,13 @@ struct Connection {
   uint64_t lists_received = 0;
   std::vector<SegmentMap*> list;  // so far
 
+  // Who holds what: the last question, and the last answer that is complete.
+  uint64_t questions = 0;
+  uint64_t collected = 0;  // the question of what is collected
+  std::vector<layout::SessionReport> collecting;
+  uint64_t answered = 0;
+  std::vector<layout::SessionReport> reports;
+
   [[nodiscard]] const layout::StatusPage& status() const noexcept {
     return *reinterpret_cast<const layout::StatusPage*>(status_map.data());
   }

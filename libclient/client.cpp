@@ -15,7 +15,7 @@
 namespace warmtier::libclient {
 namespace {
 
-base::Status unavailable(const char* reason) { return base::fail(WARM_E_UNAVAILABLE, "%s", reason); }
+std::unexpected<base::Error> unavailable(const char* reason) { return base::fail(WARM_E_UNAVAILABLE, "%s", reason); }
 
 constexpr uint64_t kFarewellNsMax = 200 * base::kNsPerMs;
 
@@ -277,6 +277,16 @@ base::Status ClientState::handle(Connection& connection, Message& message) {
     ++connection.lists_received;
     return {};
   }
+  if (message.kind == layout::MessageKind::sessions && message.files.empty()) {
+    const auto& part = message.as<layout::SessionsMessage>();
+    if (part.question != connection.collected) connection.collecting.clear();  // an answer that was given up for a later one
+    connection.collected = part.question;
+    connection.collecting.insert(connection.collecting.end(), part.reports, part.reports + part.count);
+    if (part.last == 0) return {};
+    connection.reports = std::exchange(connection.collecting, {});
+    connection.answered = part.question;
+    return {};
+  }
   return base::fail(WARM_E_CORRUPT, "the daemon sent a message of kind %u with %zu descriptors",
                     static_cast<uint32_t>(message.kind), message.files.size());
 }
@@ -316,6 +326,55 @@ base::Status ClientState::fetch_segments(const base::Deadline& deadline) {
     if (done) done = await_list(connection, connection.lists_wanted, deadline);
     if (done || deadline.passed()) return done;
     if (!connection.gone.load(std::memory_order_acquire)) return done;
+  }
+}
+
+base::Result<std::vector<layout::SessionReport>> ClientState::ask_for_sessions(const base::Deadline& deadline) {
+  constexpr const char* kLate = "the daemon did not say who holds what before the deadline";
+  std::shared_ptr<Connection> asked;
+  uint64_t question = 0;
+  Slices slices;
+  for (;;) {
+    if (asked == nullptr) {
+      if (auto fresh = refresh(Need::daemon, deadline); !fresh) return base::pass(std::move(fresh));
+    }
+    {
+      // Held for a look only: the answer takes its time, and others need the socket.
+      if (!mutex_.lock_before(deadline)) return unavailable(kLate);
+      const std::lock_guard guard(mutex_, std::adopt_lock);
+      if (asked == nullptr) {
+        asked = attachment.load(std::memory_order_acquire)->connection;
+        layout::SessionsWanted wanted{};
+        wanted.header = {.kind = static_cast<uint32_t>(layout::MessageKind::sessions_wanted), .bytes = sizeof wanted};
+        wanted.question = question = ++asked->questions;
+        if (auto sent = send_message(asked->socket.get(), &wanted, sizeof wanted, nullptr, 0, deadline); !sent) {
+          if (sent.error().os_error == 0) return base::pass(std::move(sent));
+          asked->gone.store(true, std::memory_order_release);
+        }
+      }
+      if (auto drained = drain(*asked); !drained) return base::pass(std::move(drained));
+      if (asked->answered >= question) return asked->reports;  // by a later one of another thread too
+      if (asked->gone.load(std::memory_order_acquire)) asked.reset();
+    }
+    if (deadline.passed()) return unavailable(kLate);
+    // Another thread may take what comes.
+    if (asked != nullptr) wait_readable(asked->socket.get(), slices.next_ns(deadline));
+  }
+}
+
+base::Result<ClientState::Told> ClientState::tell(const void* message, size_t bytes, const base::Deadline& deadline) {
+  for (;;) {
+    if (auto fresh = refresh(Need::daemon, deadline); !fresh) return base::pass(std::move(fresh));
+    if (!mutex_.lock_before(deadline)) return unavailable("another thread was still attaching to the daemon at the deadline");
+    const std::lock_guard guard(mutex_, std::adopt_lock);
+    Told told{.connection = attachment.load(std::memory_order_acquire)->connection};
+    const layout::StatusPage& page = told.connection->status();
+    told.sequence = layout::load_acquire(page.sequence);
+    told.durable = layout::load_acquire(page.sequence_durable);
+    auto sent = send_message(told.connection->socket.get(), message, bytes, nullptr, 0, deadline);
+    if (sent) return told;
+    if (sent.error().os_error != 0) told.connection->gone.store(true, std::memory_order_release);
+    if (sent.error().os_error == 0 || deadline.passed()) return base::pass(std::move(sent));
   }
 }
 

@@ -83,6 +83,15 @@ class ClientState {
   base::Status refresh(Need need, const base::Deadline& deadline);
   // Asks for the list of segments and waits for the answer. Nothing when the daemon went away meanwhile.
   base::Status fetch_segments(const base::Deadline& deadline);
+  // Who holds what, as the daemon counted it after this call began.
+  base::Result<std::vector<layout::SessionReport>> ask_for_sessions(const base::Deadline& deadline);
+  // Sends a message to a living daemon, attaching to one first, and says what its status page said before.
+  struct Told {
+    std::shared_ptr<Connection> connection;
+    uint64_t sequence = 0;
+    uint64_t durable = 0;
+  };
+  base::Result<Told> tell(const void* message, size_t bytes, const base::Deadline& deadline);
   // Gives all sessions up: the daemon is told, or the next one that this process attaches to. Waits for a daemon that has taken
   // the place of the one that knew them, for a moment.
   void leave();

@@ -96,7 +96,7 @@ base::Status send_hello(int socket, const std::optional<Resume>& resume, const b
 }
 
 base::Status refusal(const layout::Refuse& refuse) {
-  const int32_t code = refuse.code < 0 && refuse.code >= WARM_E_STALE ? refuse.code : WARM_E_UNSUPPORTED;
+  const int32_t code = refuse.code < 0 && refuse.code >= WARM_E_GONE ? refuse.code : WARM_E_UNSUPPORTED;
   return base::fail(code, "the daemon refuses: %s", refuse.text);
 }
 

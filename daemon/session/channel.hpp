@@ -44,6 +44,7 @@ struct Session {
   layout::Access access = layout::Access::none;
   ProcessIdentity process;
   base::InodeId memfd;
+  uint64_t since_ns = 0;  // wall clock, when it attached first
 
   uint64_t number = 0;
   base::WriteMapping region;  // none: a process of an earlier daemon that has not handed it back
@@ -53,10 +54,18 @@ struct Session {
   [[nodiscard]] layout::SessionRegion* shared() const noexcept { return reinterpret_cast<layout::SessionRegion*>(region.data()); }
 };
 
+// Hostile: a high mark beyond the cells means all of them.
+inline uint32_t pins_high(const layout::SessionRegion& region) noexcept {
+  const uint32_t high = layout::load_acquire(region.header.pins_high);
+  return high < layout::kViewsMax ? high : layout::kViewsMax;
+}
+
 // What serving a lane needs of the store; a test stands in for it.
 class Executor {
  public:
   virtual ~Executor() = default;
+  // Soon; nobody waits for it here.
+  virtual void request_checkpoint() = 0;
   virtual store::Disposition execute(const store::Request& request, const store::Origin& origin, store::Answer& ret_answer) = 0;
   // The answer is out: what nobody waits for.
   virtual void settle() {}

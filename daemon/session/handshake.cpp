@@ -130,6 +130,7 @@ base::Result<NewSession> make_session(Room& room, layout::Access access, const P
   session.access = access;
   session.process = process;
   session.memfd = *inode;
+  session.since_ns = base::wall_ns();
   session.region = std::move(*region);
   layout::SessionRegion& shared = *session.shared();
   shared.header.format_version = layout::kFormatVersion;

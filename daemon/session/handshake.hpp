@@ -13,6 +13,7 @@
 #include "base/error.hpp"
 #include "base/fd.hpp"
 #include "daemon/session/access.hpp"
+#include "daemon/session/census.hpp"
 #include "daemon/session/channel.hpp"
 #include "daemon/session/credentials.hpp"
 #include "daemon/session/kept.hpp"
@@ -42,6 +43,7 @@ struct World {
   store::Published* published = nullptr;
   const layout::StatusPage* status = nullptr;
   Keeper* keeper = nullptr;  // none: nobody keeps anything
+  Census::ViewBytes view_bytes;
 };
 
 // Version, fingerprints. `hello` is a private copy that validate_message found good.

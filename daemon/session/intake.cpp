@@ -37,6 +37,8 @@ constexpr uint64_t kGreetingNsMax = 5 * base::kNsPerSecond;
 constexpr uint32_t kGreetingsPerUidMax = 64;  // connections that have not said who they are
 constexpr uint32_t kGreetingsMax = 512;
 constexpr uint64_t kLargeBytesInFlightMax = uint64_t{256} << 20;  // content in our memory that waits for the store thread
+constexpr uint64_t kCensusIntervalNs =
+    100 * base::kNsPerMs;  // who asks in a loop asks in vain: all questions of it are one census
 constexpr uint32_t kUidShareDivisor = 2;  // another user than the daemon's own may have this part of all sessions
 
 constexpr uint32_t kSocketEvents = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
@@ -138,8 +140,9 @@ uint32_t Intake::sessions_of(uid_t uid) const noexcept {
 // ---- the loop --------------------------------------------------------------------------------------------------------------
 
 int Intake::timeout_ms() const noexcept {
-  if (greetings_ == 0) return -1;
-  uint64_t left_ns = kGreetingNsMax;
+  if (census_) return 0;
+  if (greetings_ == 0 && questions_ == 0) return -1;
+  uint64_t left_ns = questions_ > 0 ? next_census_.left_ns() : kGreetingNsMax;
   for (const auto& [id, connection] : connections_) {
     if (connection->state == Connection::State::greeting) left_ns = std::min(left_ns, connection->deadline.left_ns());
   }
@@ -177,6 +180,7 @@ void Intake::run() {
       }
     }
     expire_greetings();
+    go_on_with_census();
   }
 }
 
@@ -316,7 +320,7 @@ base::Status Intake::check_limits(uid_t uid) {
 void Intake::rearm(Connection& connection) {
   if (!connection.socket) return;
   epoll_event event{};
-  event.events = kSocketEvents | (connection.segments ? EPOLLOUT : 0U);
+  event.events = kSocketEvents | (connection.segments || connection.sessions ? EPOLLOUT : 0U);
   event.data.u64 = tag_of(connection.id, kTagSocket);
   (void)::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, connection.socket.get(), &event);
 }
@@ -328,6 +332,9 @@ void Intake::close_socket(Connection& connection) {
   connection.socket.reset();
   connection.segments.reset();
   connection.lists_owed = 0;
+  if (std::exchange(connection.question, std::nullopt)) --questions_;
+  connection.counted.reset();
+  connection.sessions.reset();
 }
 
 // The socket is at its end. That is not the end of the session: closefrom() or daemon() do it to a living reader. One that was
@@ -375,6 +382,7 @@ void Intake::end_session(Connection& connection) {
 void Intake::handle_socket(Connection& connection, uint32_t events) {
   const uint64_t id = connection.id;
   if ((events & EPOLLOUT) != 0) flush_segments(connection);
+  if ((events & EPOLLOUT) != 0) flush_sessions(connection);
   for (uint32_t i = 0; i < kPacketsPerEvent; ++i) {
     if (!connection.socket) return;
     Packet packet = receive_packet(connection.socket.get(), buffer_);
@@ -436,6 +444,21 @@ bool Intake::handle_packet(Connection& connection, Packet& packet) {
       mail_.to_store.post(Nudge{});
       owe_list(connection);
       return static_cast<bool>(connection.socket);
+    case layout::MessageKind::sessions_wanted: {
+      layout::SessionsWanted wanted;
+      std::memcpy(&wanted, message.data(), sizeof wanted);
+      if (!std::exchange(connection.question, wanted.question)) ++questions_;
+      return true;
+    }
+    case layout::MessageKind::watch: {
+      layout::Watch watch;
+      std::memcpy(&watch, message.data(), sizeof watch);
+      mail_.to_store.post(Watch{.sequence_after = watch.sequence_after,
+                                .durable_after = watch.durable_after,
+                                .checkpoint = watch.checkpoint != 0 && connection.session->access >= layout::Access::admin});
+      WARM_STEP("daemon.watch.posted");
+      return true;
+    }
     default: socket_gone(connection); return false;
   }
 }
@@ -692,6 +715,74 @@ void Intake::flush_segments(Connection& connection) {
     }
     connection.segments->next = packet->next;
     if (packet->message.last != 0) connection.segments.reset();
+  }
+}
+
+// ---- who holds what ---------------------------------------------------------------------------------------------------------
+
+// A step between two rounds of events, so that a census of many views keeps nobody waiting for long.
+void Intake::go_on_with_census() {
+  if (census_) {
+    if (!census_->step(world_.view_bytes)) return;
+    answer_census();
+    census_.reset();
+  }
+  if (questions_ > 0 && next_census_.passed()) begin_census();
+}
+
+void Intake::begin_census() {
+  next_census_ = base::Deadline::after_ns(kCensusIntervalNs);
+  std::vector<Census::Subject> subjects;
+  for (const auto& [id, connection] : connections_) {
+    if (connection->question) connection->counted = std::exchange(connection->question, std::nullopt);
+    const bool open = connection->state == Connection::State::open;
+    // The others come or go just now; what they are is the store thread's to say.
+    if (!open && connection->state != Connection::State::silent) continue;
+    subjects.push_back({.session = connection->session,
+                        .uid = connection->uid,
+                        .presence = !connection->region_known ? layout::SessionPresence::unknown
+                                    : open                    ? layout::SessionPresence::attached
+                                                              : layout::SessionPresence::silent});
+  }
+  questions_ = 0;
+  census_.emplace(std::move(subjects));
+}
+
+void Intake::answer_census() {
+  std::vector<uint64_t> answered;
+  for (const auto& [id, connection] : connections_) {
+    if (connection->counted) answered.push_back(id);
+  }
+  for (const uint64_t id : answered) {
+    Connection& connection = *find(id);
+    const bool all = connection.session->access >= layout::Access::admin;
+    // One that is still on its way was asked for before this one, and is of no use any more: its end never comes.
+    connection.sessions = SessionList{.question = *std::exchange(connection.counted, std::nullopt),
+                                      .reports = census_->reports(all, connection.uid)};
+    flush_sessions(connection);
+    if (connection.sessions && !connection.put_pending) rearm(connection);
+  }
+}
+
+void Intake::flush_sessions(Connection& connection) {
+  while (connection.sessions) {
+    SessionList& list = *connection.sessions;
+    const size_t count = std::min<size_t>(list.reports.size() - list.next, layout::kSessionsPerMessage);
+    layout::SessionsMessage message{};
+    message.header = {
+        .kind = static_cast<uint32_t>(layout::MessageKind::sessions),
+        .bytes = static_cast<uint32_t>(offsetof(layout::SessionsMessage, reports) + count * sizeof message.reports[0])};
+    message.question = list.question;
+    message.count = static_cast<uint32_t>(count);
+    message.last = list.next + count == list.reports.size() ? 1 : 0;
+    std::copy_n(list.reports.begin() + static_cast<ptrdiff_t>(list.next), count, message.reports);
+    switch (send_packet(connection.socket.get(), bytes_of(message).first(message.header.bytes), {})) {
+      case Sent::full: return;  // EPOLLOUT says when to go on
+      case Sent::failed: socket_gone(connection); return;
+      case Sent::sent: break;
+    }
+    list.next += count;
+    if (message.last != 0) connection.sessions.reset();
   }
 }
 

@@ -23,6 +23,7 @@
 #include "base/clock.hpp"
 #include "base/error.hpp"
 #include "base/fd.hpp"
+#include "daemon/session/census.hpp"
 #include "daemon/session/handshake.hpp"
 #include "daemon/session/messages.hpp"
 #include "daemon/session/socket.hpp"
@@ -52,6 +53,12 @@ class Intake {
   void publish_index(int index_fd, uint32_t homes_log2, uint64_t generation);
 
  private:
+  // An answer on its way, in messages as the socket takes them.
+  struct SessionList {
+    uint64_t question = 0;
+    std::vector<layout::SessionReport> reports;
+    size_t next = 0;
+  };
   struct Connection {
     enum class State { greeting, attaching, open, silent, ending };
     uint64_t id = 0;
@@ -72,6 +79,9 @@ class Intake {
     uint64_t put_bytes = 0;  // of it in our memory
     std::optional<SegmentList> segments;  // on its way
     uint64_t lists_owed = 0;  // beside it
+    std::optional<uint64_t> question;  // who holds what; the latest, to be answered by a census that begins after it
+    std::optional<uint64_t> counted;  // the one that the census of now answers
+    std::optional<SessionList> sessions;
   };
 
   void accept_all();
@@ -102,6 +112,10 @@ class Intake {
   void settle_without_socket(Connection& connection);
   void owe_list(Connection& connection);
   void flush_segments(Connection& connection);
+  void flush_sessions(Connection& connection);
+  void go_on_with_census();
+  void begin_census();
+  void answer_census();
   void refuse(Connection& connection, int32_t code, const std::string& text);
   void end_session(Connection& connection);
   void close_socket(Connection& connection);
@@ -136,6 +150,9 @@ class Intake {
   uint64_t large_bytes_ = 0;  // sum of put_bytes
   bool limit_logged_ = false;
   std::vector<std::byte> buffer_;
+  std::optional<Census> census_;
+  base::Deadline next_census_ = base::Deadline::after_ns(0);  // not sooner
+  uint32_t questions_ = 0;  // connections with one that no census answers yet
 
   std::mutex subscribers_mutex_;
   std::vector<int> subscribers_;

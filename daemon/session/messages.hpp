@@ -46,8 +46,14 @@ struct Drop {
 };
 // A client sent something: its counters may have moved.
 struct Nudge {};
+// Somebody sleeps on the status page until something later than these is visible, or durable.
+struct Watch {
+  uint64_t sequence_after = layout::kWatchNothing;
+  uint64_t durable_after = layout::kWatchNothing;
+  bool checkpoint = false;
+};
 struct Stop {};
-using ToStore = std::variant<Attach, Resume, Accept, End, Put, Drop, Nudge, Stop>;
+using ToStore = std::variant<Attach, Resume, Accept, End, Put, Drop, Nudge, Watch, Stop>;
 
 // ---- to the intake thread ----
 

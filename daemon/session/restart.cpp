@@ -45,6 +45,7 @@ AdoptedChannel adopt_sessions(std::unique_ptr<Channel> channel, const AccessRule
     session->number = layout::load_acquire(entry.number);
     session->process = {.pid = entry.pid, .start_time = entry.start_time, .pidfs_inode = entry.pidfs_inode};
     session->memfd = {.device = entry.memfd_device, .inode = entry.memfd_inode};
+    session->since_ns = entry.since_ns;
     // In one that was only offered nothing is pinned or published, and maybe nobody knows its number.
     const bool offered = layout::load_acquire(entry.state) == static_cast<uint32_t>(SessionState::offered);
     LivingProcess process;

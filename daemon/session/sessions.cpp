@@ -1,6 +1,11 @@
 #include "daemon/session/sessions.hpp"
 
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <climits>
 #include <string>
 #include <utility>
 
@@ -15,9 +20,9 @@ constexpr uint32_t kSocketPutsPerRound = 4;
 constexpr uint32_t kPidsInLog = 16;
 constexpr uint32_t kCellsASession = 16;  // of a step's: what looking at a session without pins is counted as
 
-// Hostile: a high mark beyond the cells means all of them.
-uint32_t pins_high(const layout::SessionRegion& region) noexcept {
-  return std::min(layout::load_acquire(region.header.pins_high), layout::kViewsMax);
+// The futex is the low half, in our own page; clients wait on their read-only map of it.
+void wake_all(uint64_t& word) noexcept {
+  ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
 }  // namespace
@@ -181,6 +186,42 @@ void Sessions::handle(Drop message) {
 }
 
 void Sessions::handle(Nudge) { refresh_counters(); }
+
+// N2, N3: what is due is woken before somebody is added, so that who is woken too soon later finds another value than when he
+// asked; and who asks too late is woken at once.
+void Sessions::Sleepers::add(uint64_t after, uint64_t now, uint64_t& word) noexcept {
+  if (WARM_RULE("daemon.due_before_new")) look(now, word);
+  if (now > after && WARM_RULE("daemon.watch_looks_back")) {
+    wake_all(word);
+    return;
+  }
+  after = std::max(after, now);
+  lowest_ = WARM_RULE("daemon.lowest_watch_holds") ? std::min(lowest_, after) : after;
+}
+
+void Sessions::Sleepers::look(uint64_t now, uint64_t& word) noexcept {
+  if (now <= lowest_) return;
+  lowest_ = layout::kWatchNothing;
+  wake_all(word);
+}
+
+// When durability has stopped nobody waits for it any more.
+uint64_t Sessions::durable_or_stopped() const noexcept {
+  return layout::load_relaxed(status_.durability_stopped) != 0 ? layout::kWatchNothing - 1
+                                                               : layout::load_relaxed(status_.sequence_durable);
+}
+
+void Sessions::handle(const Watch& message) {
+  if (message.checkpoint) executor_.request_checkpoint();
+  for_change_.add(message.sequence_after, layout::load_relaxed(status_.sequence), status_.sequence);
+  for_device_.add(message.durable_after, durable_or_stopped(), status_.sequence_durable);
+  WARM_STEP("daemon.watch.taken");
+}
+
+void Sessions::wake_watchers() noexcept {
+  for_change_.look(layout::load_relaxed(status_.sequence), status_.sequence);
+  for_device_.look(durable_or_stopped(), status_.sequence_durable);
+}
 void Sessions::handle(Stop) { stop_ = true; }
 
 bool Sessions::serve() {

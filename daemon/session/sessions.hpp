@@ -51,6 +51,8 @@ class Sessions final : public store::PinSource {
   // The last look before a sleep.
   [[nodiscard]] bool anything_published() const noexcept;
   [[nodiscard]] bool anyone() const noexcept { return !active_.empty(); }
+  // Wakes who waits for a change or for the device, when that has come. After whatever may have brought it, and before a sleep.
+  void wake_watchers() noexcept;
   // Sums what the clients count; cheap, for a moment when this thread is awake anyway.
   void refresh_counters();
 
@@ -68,6 +70,7 @@ class Sessions final : public store::PinSource {
   void handle(Put message);
   void handle(Drop message);
   void handle(Nudge message);
+  void handle(const Watch& message);
   void handle(Stop message);
   base::Status attach(const std::shared_ptr<Session>& session);
   bool retry_ends();
@@ -75,6 +78,7 @@ class Sessions final : public store::PinSource {
   bool try_end(const std::shared_ptr<Session>& session);
   bool serve_put(Put& put);
   void notify(Channel& channel);
+  [[nodiscard]] uint64_t durable_or_stopped() const noexcept;
   void add_counters(Session& session);
   static void note_counters(Session& session);
   void set_counts();
@@ -91,9 +95,21 @@ class Sessions final : public store::PinSource {
 
   std::vector<Channel*> channels_;
   std::vector<Channel*> active_;  // those with live sessions and lanes: what is polled
-  std::deque<Put> puts_;          // by the socket, in order
-  bool puts_stalled_ = false;     // the first of them waits for a slot
+  std::deque<Put> puts_;  // by the socket, in order
+  bool puts_stalled_ = false;  // the first of them waits for a slot
   std::vector<std::shared_ptr<Session>> ending_;
+  // What sleeps on a futex word of the status page: the lowest value that somebody wants to see exceeded. Who wants more is woken
+  // too soon, and asks again.
+  class Sleepers {
+   public:
+    void look(uint64_t now, uint64_t& word) noexcept;
+    void add(uint64_t after, uint64_t now, uint64_t& word) noexcept;
+
+   private:
+    uint64_t lowest_ = layout::kWatchNothing;
+  };
+  Sleepers for_change_;
+  Sleepers for_device_;
   uint32_t orphans_ = 0;
 
   // The scan of all pins: whose cells, in this order, and how far it is. One that ends leaves its place empty, so that nobody

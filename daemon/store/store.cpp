@@ -1065,6 +1065,7 @@ bool Store::Impl::step() {
     }
     if (checkpoint_->error() && !io_error_) {
       io_error_ = checkpoint_->error();
+      layout::store_release(status().durability_stopped, 1);
       std::fprintf(stderr, "<2>store: %s; durability stops here, reads go on; the next start reads the device\n",
                    io_error_->text.c_str());
     }
@@ -1180,6 +1181,10 @@ base::Result<StagedContent> Store::stage(uint32_t id_bytes, uint64_t content_byt
   return impl_->stage(id_bytes, content_bytes, read);
 }
 
+uint64_t Store::view_bytes(uint32_t slot) const noexcept {
+  if (slot >= layout::load_acquire(impl_->status().slots_allocated)) return 0;
+  return impl_->tier_->geometry().row_bytes + uint64_t{layout::load_relaxed(impl_->tier_->line(slot).content_bytes)};
+}
 uint64_t Store::take_session_number() { return impl_->take_number(impl_->tier_->control().numbers.next_session); }
 uint64_t Store::take_channel_number() { return impl_->take_number(impl_->tier_->control().numbers.next_channel); }
 Published& Store::published() { return impl_->published_; }

@@ -189,6 +189,9 @@ class Store {
   base::Result<StagedContent> stage(uint32_t id_bytes, uint64_t content_bytes,
                                     const std::function<base::Status(std::byte*, uint64_t, uint64_t)>& read);
 
+  // Any thread: row and content of what a slot holds now; 0 for a slot that there is not.
+  [[nodiscard]] uint64_t view_bytes(uint32_t slot) const noexcept;
+
   // Numbers that never repeat; stored before they are returned.
   uint64_t take_session_number();
   uint64_t take_channel_number();

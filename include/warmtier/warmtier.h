@@ -64,6 +64,7 @@ extern "C" {
 #define WARM_E_NOMEM (-14)       /* out of memory or address space */
 #define WARM_E_SYSTEM (-15)      /* a system call failed; the message names it */
 #define WARM_E_STALE (-16)       /* the view or ticket is from before a fork or a recovery and means nothing any more */
+#define WARM_E_GONE (-17)        /* the changes asked for are not remembered any more: walk the store anew */
 
 /* Limits. */
 #define WARM_ID_BYTES_MAX 1024u           /* an id has 1 to this many bytes */
@@ -404,6 +405,96 @@ typedef struct warm_filter {
 #define WARM_FILTER_INIT \
   { sizeof(warm_filter), 0, NULL, 0, -FLT_MAX, FLT_MAX, -FLT_MAX, FLT_MAX, -FLT_MAX, FLT_MAX, 0, UINT32_MAX, 0, UINT64_MAX, \
     0, UINT64_MAX, 0, UINT64_MAX, 0, UINT64_MAX, { 0, 0, 0, 0 } }
+
+/* ---- Order and change ---------------------------------------------------------------------------------------------- */
+
+/* The sequence of the last change that every process sees. It is not below that of any call that returned before.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (another daemon has come and cannot be reached).
+ * Lifetime: the value is copied.
+ * Threads:  any.
+ * Blocks:   no; no system call is made unless the daemon has restarted: then up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_sequence_get(warm_client *client, uint64_t *ret_sequence) WARM_NOEXCEPT;
+
+/* Waits until a change later than `after` is visible; `ret_sequence` (may be NULL) receives the sequence of the last one.
+ * `timeout_ms` is this call's own: 0 is one look, UINT32_MAX is for ever. An `after` that lies ahead is waited for all the same.
+ * A restart of the daemon ends no wait.
+ * Returns:  WARM_OK; WARM_E_BUSY: nothing later was visible before the deadline; WARM_E_UNAVAILABLE: nor was there a daemon;
+ *           WARM_E_INVALID, WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Lifetime: nothing is kept.
+ * Threads:  any; each thread waits by itself.
+ * Blocks:   up to timeout_ms, asleep.
+ * Since:    0.1 */
+WARM_EXPORT int warm_wait(warm_client *client, uint64_t after, uint32_t timeout_ms, uint64_t *ret_sequence) WARM_NOEXCEPT;
+
+#define WARM_CHANGE_PUT 1u     /* a record with a new id */
+#define WARM_CHANGE_REPLACE 2u /* a record in the place of an earlier one with this id */
+#define WARM_CHANGE_REMOVE 3u
+#define WARM_CHANGE_UPDATE 4u /* scalars of a record; its own sequence stays */
+#define WARM_CHANGE_MOVE 5u   /* the record is the same, in another place */
+
+typedef struct warm_change {
+  uint64_t sequence; /* of the operation */
+  uint32_t kind;     /* WARM_CHANGE_* */
+  uint32_t id_bytes;
+  const void *id; /* lies in the memory that the call was given */
+} warm_change;
+
+/* Says what changed after the change `after`, in order and without a gap: up to `changes` of them, fewer when the ids do not fit
+ * or when no more were made. `change_bytes` is sizeof(warm_change). `ids` has room for `ids_capacity` bytes, WARM_ID_BYTES_MAX at
+ * least. The daemon remembers the last 65,535 changes that it made, fewer when their ids have more than 4 MiB together. Whoever
+ * gets WARM_E_GONE takes warm_sequence_get, walks the store, and goes on from that sequence.
+ * Returns:  WARM_OK (*ret_count is 0 when nothing changed), WARM_E_GONE, WARM_E_INVALID, WARM_E_UNAVAILABLE, WARM_E_CORRUPT.
+ * Lifetime: everything is copied into the caller's memory.
+ * Threads:  any.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_changes(warm_client *client, uint64_t after, uint32_t change_bytes, warm_change *ret_changes, size_t changes,
+                             void *ids, size_t ids_capacity, size_t *ret_count) WARM_NOEXCEPT;
+
+/* ---- Operating ----------------------------------------------------------------------------------------------------- */
+
+/* Brings everything that is visible at the call to the device. `ret_sequence` (may be NULL) receives the sequence up to which all
+ * survives power loss then.
+ * Returns:  WARM_OK; WARM_E_ACCESS: the caller may not administer; WARM_E_BUSY: it is not done before the deadline, and goes on;
+ *           WARM_E_SYSTEM: the device failed, durability has stopped; WARM_E_UNAVAILABLE, WARM_E_INVALID, WARM_E_NOMEM.
+ * Lifetime: nothing is kept.
+ * Threads:  any.
+ * Blocks:   up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_checkpoint(warm_client *client, uint64_t *ret_sequence) WARM_NOEXCEPT;
+
+#define WARM_SESSION_ATTACHED 1u
+#define WARM_SESSION_SILENT 2u  /* its connection has ended, its process lives: what it holds is held */
+#define WARM_SESSION_UNKNOWN 3u /* of before a restart of the daemon; it has not come back, and what it holds is not known */
+
+/* One warm_open of one process. */
+typedef struct warm_session {
+  uint64_t session;    /* number; never repeats in a store */
+  uint64_t channel;    /* processes of one user share one */
+  uint64_t since_ns;   /* when it was opened, also over restarts of the daemon */
+  uint64_t views;      /* that it holds */
+  uint64_t view_bytes; /* embeddings and contents that these show */
+  uint64_t gets;       /* as its process says: untrusted */
+  uint64_t misses;     /* as its process says: untrusted */
+  uint32_t pid;        /* as the daemon sees it; 0: it cannot */
+  uint32_t uid;
+  uint32_t state;      /* WARM_SESSION_* */
+  uint32_t reserved;
+} warm_session;
+
+/* Says who holds how many views: every session for who may administer, else those of the caller's user, by their numbers.
+ * `*ret_count` is how many there are; the first `sessions` are stored. `session_bytes` is sizeof(warm_session). The daemon
+ * counts after the call began, and ten times a second at most: who asks more often waits for the next count. A session that is
+ * just opening or ending may be left out.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (no answer before the deadline), WARM_E_CORRUPT, WARM_E_NOMEM,
+ *           WARM_E_SYSTEM.
+ * Lifetime: values are copied. `ret_sessions` may be NULL when `sessions` is 0.
+ * Threads:  any.
+ * Blocks:   up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_sessions(warm_client *client, uint32_t session_bytes, warm_session *ret_sessions, size_t sessions,
+                              size_t *ret_count) WARM_NOEXCEPT;
 
 /* ---- Statistics ---------------------------------------------------------------------------------------------------- */
 

@@ -258,6 +258,20 @@ inline std::vector<std::vector<std::byte>> valid_messages() {
   accept.sessions[0] = 7;
   accept.sessions[1] = 9;
   all.push_back(bytes_of(accept));
+  auto watch = message<Watch>(MessageKind::watch);
+  watch.sequence_after = 7;
+  watch.durable_after = kWatchNothing;
+  all.push_back(bytes_of(watch));
+  auto wanted = message<SessionsWanted>(MessageKind::sessions_wanted);
+  wanted.question = 1;
+  all.push_back(bytes_of(wanted));
+  auto sessions = message<SessionsMessage>(MessageKind::sessions);
+  sessions.question = 1;
+  sessions.count = 2;
+  sessions.last = 1;
+  sessions.header.bytes = offsetof(SessionsMessage, reports) + 2 * sizeof(SessionReport);
+  all.push_back(bytes_of(sessions));
+  all.back().resize(sessions.header.bytes);
   return all;
 }
 

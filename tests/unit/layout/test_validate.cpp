@@ -619,7 +619,7 @@ namespace {
 bool sound_message(Bytes bytes) {
   if (bytes.size() < sizeof(MessageHeader)) return false;
   const auto h = value_of<MessageHeader>(bytes);
-  if (h.bytes != bytes.size() || h.kind < 1 || h.kind > 9) return false;
+  if (h.bytes != bytes.size() || h.kind < 1 || h.kind > 12) return false;
   switch (static_cast<MessageKind>(h.kind)) {
     case MessageKind::hello: return bytes.size() == sizeof(Hello);
     case MessageKind::welcome: return bytes.size() == sizeof(Welcome);
@@ -634,6 +634,15 @@ bool sound_message(Bytes bytes) {
     case MessageKind::put: {
       const auto m = value_of<PutMessage>(bytes);
       return bytes.size() == sizeof m + m.request.dimensions * 4 + m.request.id_bytes;
+    }
+    case MessageKind::watch:
+      return bytes.size() == sizeof(Watch) && value_of<Watch>(bytes).checkpoint <= 1 && value_of<Watch>(bytes).reserved == 0;
+    case MessageKind::sessions_wanted: return bytes.size() == sizeof(SessionsWanted);
+    case MessageKind::sessions: {
+      if (bytes.size() > sizeof(SessionsMessage)) return false;
+      SessionsMessage m{};
+      std::memcpy(&m, bytes.data(), bytes.size());
+      return m.count <= kSessionsPerMessage && m.last <= 1 && bytes.size() == offsetof(SessionsMessage, reports) + m.count * 72;
     }
     case MessageKind::segments_wanted:
     case MessageKind::bye: return bytes.size() == sizeof(MessageHeader);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -69,6 +70,7 @@ class NotingExecutor final : public Executor, public Numbers {
     ret_answer = {.status = answer_status, .sequence = ++sequence, .slot = 7, .limit = 0};
     return answer_status == WARM_OK ? store::Disposition::effect : store::Disposition::refused;
   }
+  void request_checkpoint() override { checkpoints.fetch_add(1); }
   uint64_t take_session_number() override { return next_session++; }
   uint64_t take_channel_number() override { return next_channel++; }
 
@@ -79,6 +81,7 @@ class NotingExecutor final : public Executor, public Numbers {
   uint64_t sequence = 0;
   uint64_t next_session = 1;
   uint64_t next_channel = 1;
+  std::atomic<uint64_t> checkpoints{0};
 };
 
 inline StoreIdentity identity() {

@@ -1,6 +1,7 @@
 // The intake thread against clients that speak the protocol by hand, well or badly; the store only takes notes.
 #include <criterion/criterion.h>
 #include <grp.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -8,9 +9,11 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <optional>
@@ -18,6 +21,7 @@
 
 #include "daemon/session/intake.hpp"
 #include "layout/describe.hpp"
+#include "layout/validate.hpp"
 #include "tests/unit/session/fixture.hpp"
 
 using namespace warmtier;
@@ -66,6 +70,7 @@ class Door {
     world_.channels_directory = directory.fd();
     world_.published = &published_;
     world_.status = &status;
+    world_.view_bytes = [](uint32_t slot) -> uint64_t { return slot < 100 ? 1000 + slot : 0; };
     status.sleeping = 1;
     epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
     sessions_ = std::make_unique<Sessions>(executor, executor, mail_, status, kLimits, directory.fd(), base::Deadline::never());
@@ -92,6 +97,7 @@ class Door {
         epoll_event events[4];
         (void)::epoll_wait(epoll_.get(), events, 4, -1);
         if (sessions_->take_mail()) return;
+        sessions_->wake_watchers();
         while (sessions_->serve()) {
         }
         rounds.fetch_add(1);
@@ -714,6 +720,196 @@ Test(intake, nonsense_closes_the_socket_and_hurts_nobody_else) {
   good.lanes->publish(5, kFirst, good.request(0, kFirst, "id", 0), "id", "");
   good.ring();
   cr_assert(comes([&] { return layout::load_acquire(good.cell(0).number) == kFirst; }));
+}
+
+namespace {
+
+layout::Watch watch_for(uint64_t sequence_after, uint32_t checkpoint = 0) {
+  layout::Watch watch{};
+  watch.header = {.kind = static_cast<uint32_t>(layout::MessageKind::watch), .bytes = sizeof watch};
+  watch.sequence_after = sequence_after;
+  watch.durable_after = layout::kWatchNothing;
+  watch.checkpoint = checkpoint;
+  return watch;
+}
+
+}  // namespace
+
+Test(intake, watch_wakes_who_sleeps_on_the_status_page) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  client.take_segments();
+  std::atomic<bool> woken{false};
+  layout::store_release(door.status.sequence, 5);
+  std::thread sleeper([&] {
+    while (::syscall(SYS_futex, &door.status.sequence, FUTEX_WAIT, 5, nullptr, nullptr, 0) != 0 && errno == EINTR) {
+    }
+    woken = true;
+  });
+  // Until it sleeps the wakes meet nobody.
+  cr_assert(comes([&] {
+    client.send(watch_for(4));
+    return woken.load();
+  }));
+  sleeper.join();
+}
+
+Test(intake, watch_that_is_not_one_closes_the_socket_and_ends_no_session) {
+  Door door;
+  door.start();
+  for (int which = 0; which < 4; ++which) {
+    RawClient client(door.path());
+    cr_assert(client.attach().has_value());
+    client.take_segments();
+    layout::Watch watch = watch_for(0);
+    if (which == 0) watch.checkpoint = 2;
+    if (which == 1) watch.reserved = 1;
+    if (which == 2) watch.header.bytes -= 1;
+    if (which == 3) watch.header.bytes += 1;
+    client.send(watch, {}, which == 3 ? "x" : "");
+    cr_assert(!client.receive().has_value(), "case %d", which);
+    cr_assert_eq(state_of(client), kLive);
+  }
+}
+
+Test(intake, watch_with_a_descriptor_ends_the_session) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  const base::Fd any = some_memfd(10, 0);
+  client.send(watch_for(0), {any.get()});
+  cr_assert(comes([&] { return state_of(client) == kDead; }));
+}
+
+Test(intake, checkpoint_is_begun_for_who_may_administer_only) {
+  for (const layout::Access access : {layout::Access::read, layout::Access::write, layout::Access::admin}) {
+    AccessRules rules;
+    rules.users[::getuid()] = access;
+    Door door(100, rules);
+    door.start();
+    RawClient client(door.path());
+    cr_assert(client.attach().has_value());
+    client.take_segments();
+    client.send(watch_for(0, 1));
+    RawClient later(door.path());
+    cr_assert(later.attach().has_value(), "the store thread took this after the watch");
+    cr_assert_eq(door.executor.checkpoints.load(), access == layout::Access::admin ? 1U : 0U);
+    cr_assert_eq(state_of(client), kLive);
+  }
+}
+
+namespace {
+
+// The answer to `question`, whole. Answers to others end the test.
+std::vector<layout::SessionReport> ask_who_holds_what(const RawClient& client, uint64_t question) {
+  layout::SessionsWanted wanted{};
+  wanted.header = {.kind = static_cast<uint32_t>(layout::MessageKind::sessions_wanted), .bytes = sizeof wanted};
+  wanted.question = question;
+  client.send(wanted);
+  std::vector<layout::SessionReport> all;
+  for (;;) {
+    auto received = client.receive();
+    cr_assert(received && received->kind() == layout::MessageKind::sessions && received->descriptors.empty());
+    cr_assert(layout::validate_message(received->bytes) == layout::Verdict::good);
+    const auto part = received->as<layout::SessionsMessage>();
+    cr_assert_eq(part.question, question);
+    all.insert(all.end(), part.reports, part.reports + part.count);
+    if (part.last != 0) return all;
+  }
+}
+
+const layout::SessionReport& report_of(const std::vector<layout::SessionReport>& all, const RawClient& client) {
+  const auto found = std::ranges::find(all, client.welcome.session, &layout::SessionReport::session);
+  cr_assert(found != all.end(), "session %lu is missing", client.welcome.session);
+  return *found;
+}
+
+}  // namespace
+
+Test(intake, who_holds_what_is_told_of_every_session_in_as_many_messages_as_it_takes) {
+  Door door;
+  door.start();
+  constexpr size_t kClients = layout::kSessionsPerMessage + 3;
+  std::vector<std::unique_ptr<RawClient>> clients;
+  const uint64_t begun_ns = base::wall_ns();
+  for (size_t i = 0; i < kClients; ++i) {
+    clients.push_back(std::make_unique<RawClient>(door.path()));
+    cr_assert(clients.back()->attach().has_value());
+    clients.back()->take_segments();
+  }
+  auto& region = *reinterpret_cast<layout::SessionRegion*>(clients[7]->region.data());
+  region.header.pins_high = ~uint32_t{0};
+  region.pins[0] = 1 + 5;
+  region.pins[layout::kViewsMax - 1] = 1 + 6;
+  region.pins[100] = ~uint32_t{0};  // no slot has this number
+  region.counters.gets = 40;
+  region.counters.misses = 2;
+  clients[9]->close();  // its process lives
+  std::vector<layout::SessionReport> all;
+  for (uint64_t question = 1; all.empty() || report_of(all, *clients[9]).presence != 2; ++question) {
+    all = ask_who_holds_what(*clients[0], question);
+  }
+  cr_assert_eq(all.size(), kClients);
+  cr_assert(std::ranges::is_sorted(all, {}, &layout::SessionReport::session));
+  const layout::SessionReport& holder = report_of(all, *clients[7]);
+  cr_assert(holder.views == 3 && holder.view_bytes == 1005 + 1006 && holder.gets == 40 && holder.misses == 2);
+  for (const auto& client : clients) {
+    const layout::SessionReport& report = report_of(all, *client);
+    cr_assert(report.channel == client->welcome.channel && report.uid == ::getuid());
+    cr_assert_eq(report.pid, static_cast<uint32_t>(::getpid()));
+    cr_assert(report.since_ns >= begun_ns && report.since_ns <= base::wall_ns());
+    cr_assert_eq(report.presence, client == clients[9] ? 2U : 1U);
+    cr_assert(client == clients[7] || (report.views == 0 && report.view_bytes == 0));
+  }
+}
+
+// Who asks again before he is answered gets the answer to his last question, and nobody is slowed down by it.
+Test(intake, questions_in_a_loop_are_one_census_in_a_tenth_of_a_second) {
+  Door door;
+  door.start();
+  RawClient asking(door.path());
+  RawClient working(door.path());
+  for (RawClient* client : {&asking, &working}) {
+    cr_assert(client->attach().has_value());
+    client->take_segments();
+  }
+  constexpr uint64_t kQuestions = 2000;
+  layout::SessionsWanted wanted{};
+  wanted.header = {.kind = static_cast<uint32_t>(layout::MessageKind::sessions_wanted), .bytes = sizeof wanted};
+  const uint64_t begun_ns = base::monotonic_ns();
+  while (++wanted.question <= kQuestions) cr_assert(::send(asking.fd(), &wanted, sizeof wanted, 0) == sizeof wanted);
+  working.lanes->publish(5, kFirst, working.request(0, kFirst, "id", 0), "id", "");
+  working.ring();
+  cr_assert(comes([&] { return layout::load_acquire(working.cell(0).number) == kFirst; }));
+  uint64_t answers = 0;
+  for (uint64_t answered = 0; answered != kQuestions; ++answers) {
+    const auto received = asking.receive();
+    cr_assert(received && received->kind() == layout::MessageKind::sessions);
+    const uint64_t question = received->as<layout::SessionsMessage>().question;
+    cr_assert_gt(question, answered);
+    answered = question;
+  }
+  const uint64_t tenths = (base::monotonic_ns() - begun_ns) / (100 * base::kNsPerMs);
+  cr_assert_leq(answers, tenths + 2);
+}
+
+Test(intake, question_that_is_none_closes_the_socket) {
+  Door door;
+  door.start();
+  for (const uint32_t bytes : {8U, 15U, 17U, 24U}) {
+    RawClient client(door.path());
+    cr_assert(client.attach().has_value());
+    client.take_segments();
+    struct {
+      layout::MessageHeader header;
+      uint64_t rest[2];
+    } message{.header = {.kind = static_cast<uint32_t>(layout::MessageKind::sessions_wanted), .bytes = bytes}, .rest = {}};
+    cr_assert(::send(client.fd(), &message, bytes, 0) == static_cast<ssize_t>(bytes));
+    cr_assert(!client.receive().has_value(), "%u bytes", bytes);
+  }
 }
 
 Test(intake, listener_replaces_a_stale_socket_and_leaves_a_live_one_and_other_files_alone) {

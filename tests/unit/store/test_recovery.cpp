@@ -129,6 +129,29 @@ Test(recovery, an_io_error_makes_the_next_start_read_the_device) {
   cr_assert(w.get("more"), "the mark is gone after a recovery that read the device");
 }
 
+Test(recovery, a_device_that_fails_stops_durability_and_nothing_else) {
+  World w;
+  w.start();
+  w.put("kept", 1);
+  w.checkpoint();
+  const uint64_t durable = w.store->status().sequence_durable;
+  w.put("lost", 1);
+  cr_assert_eq(w.store->status().durability_stopped, 0);
+  w.device_fails = true;
+  w.store->request_checkpoint();
+  while (!w.store->io_error()) w.settle();
+  cr_assert_eq(w.store->status().durability_stopped, 1, "who waits for the device is told");
+  cr_assert_eq(w.put("also lost", 1).status, WARM_OK);
+  w.store->request_checkpoint();
+  w.settle();
+  cr_assert_eq(w.store->status().sequence_durable, durable);
+  cr_assert(w.get("kept") && w.get("lost") && w.get("also lost"));
+  w.kill();
+  w.start();
+  cr_assert_eq(w.store->status().durability_stopped, 0);
+  cr_assert(w.get("kept") && !w.get("lost") && !w.get("also lost"), "the device alone is believed");
+}
+
 Test(recovery, twenty_killed_daemons_do_not_keep_twenty_segments_of_space) {
   World w({.dimensions = 20, .capacity = 8192, .segment_bytes = layout::kSegmentBytesMax});
   for (uint32_t i = 0; i < 20; ++i) {

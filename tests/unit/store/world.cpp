@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -30,6 +31,30 @@ void must(const base::Status& status) {
   WARM_ASSERT(status);
 }
 
+// A device that can be made to fail.
+class FailingIo final : public daemon::io::Io {
+ public:
+  FailingIo(std::unique_ptr<daemon::io::Io> inner, const bool& fails) : inner_(std::move(inner)), fails_(fails) {}
+  base::Status submit(const daemon::io::Operation& operation) override { return inner_->submit(operation); }
+  size_t reap(std::span<daemon::io::Completion> ret_completions) noexcept override {
+    const size_t count = inner_->reap(ret_completions);
+    for (auto& completion : ret_completions.first(count)) completion.result = fails_ ? -EIO : completion.result;
+    return count;
+  }
+  [[nodiscard]] bool ready() const noexcept override { return inner_->ready(); }
+  [[nodiscard]] size_t in_flight() const noexcept override { return inner_->in_flight(); }
+  [[nodiscard]] int completion_fd() const noexcept override { return inner_->completion_fd(); }
+  base::Status hold(int fd) override { return inner_->hold(fd); }
+  daemon::io::BufferPool& buffers() noexcept override { return inner_->buffers(); }
+  [[nodiscard]] bool buffers_registered() const noexcept override { return inner_->buffers_registered(); }
+  [[nodiscard]] const char* name() const noexcept override { return inner_->name(); }
+  [[nodiscard]] std::string describe() const override { return inner_->describe(); }
+
+ private:
+  std::unique_ptr<daemon::io::Io> inner_;
+  const bool& fails_;
+};
+
 }  // namespace
 
 World::World(const daemon::store::InitOptions& init) {
@@ -45,7 +70,8 @@ World::~World() {
 }
 
 void World::start(const daemon::store::Options& options) {
-  io_ = must(daemon::io::open_io(daemon::io::Choice::automatic));
+  device_fails = false;
+  io_ = std::make_unique<FailingIo>(must(daemon::io::open_io(daemon::io::Choice::automatic)), device_fails);
   store = must(daemon::store::Store::open(directory_, options, *io_));
   store->set_pin_source(&pins);
   store->open_generation();
