@@ -12,6 +12,7 @@
 
 #include "tools/ctl_commands.hpp"
 #include "tools/ctl_completion.hpp"
+#include "tools/ctl_operate.hpp"
 #include "tools/ctl_text.hpp"
 #include "tools/ctl_transfer.hpp"
 #include "warmtier/warmtier.h"
@@ -50,6 +51,10 @@ class Table {
     add_get();
     add_remove();
     add_import();
+    add_wait();
+    add_changes();
+    add_sessions();
+    add_checkpoint();
     add_completion();
   }
   // The parsed command, ready to run.
@@ -67,6 +72,10 @@ class Table {
   void add_get();
   void add_remove();
   void add_import();
+  void add_wait();
+  void add_changes();
+  void add_sessions();
+  void add_checkpoint();
   void add_completion();
 
   // The state of a command lives as long as the table.
@@ -111,9 +120,10 @@ struct IdArgument {
   }
 };
 
-// CLI11 knows no std::optional of our kind in every version; a number that was not given stays without a value.
-void add_number(CLI::App& command, const char* name, std::optional<uint64_t>& value, const char* help) {
-  command.add_option_function<uint64_t>(name, [&value](const uint64_t& given) { value = given; }, help);
+// CLI11 knows no std::optional of our kind in every version; what was not given stays without a value.
+template <typename Value>
+CLI::Option* add_given(CLI::App& command, const char* name, std::optional<Value>& value, const char* help) {
+  return command.add_option_function<Value>(name, [&value](const Value& given) { value = given; }, help);
 }
 
 void Table::add_init() {
@@ -164,10 +174,10 @@ void Table::add_put() {
   command->add_option("--activation", put->activation, "default 0");
   command->add_option("--decay-rate", put->decay_rate, "default 0");
   command->add_option("--recall-count", put->recall_count, "default 0");
-  add_number(*command, "--created", put->created_ns, "nanoseconds since 1970 (default: now; a replace keeps the old time)");
-  add_number(*command, "--last-access", put->last_access_ns, "nanoseconds since 1970 (default: now)");
+  add_given(*command, "--created", put->created_ns, "nanoseconds since 1970 (default: now; a replace keeps the old time)");
+  add_given(*command, "--last-access", put->last_access_ns, "nanoseconds since 1970 (default: now)");
   CLI::Option* const absent = command->add_flag("--if-absent", put->if_absent, "only if no record has this id");
-  add_number(*command, "--if-sequence", put->if_sequence, "only if the record has this sequence");
+  add_given(*command, "--if-sequence", put->if_sequence, "only if the record has this sequence");
   absent->excludes(command->get_option("--if-sequence"));
 }
 
@@ -197,7 +207,7 @@ void Table::add_remove() {
   const auto understood = [](CtlRemove& given) { given.id = static_cast<Remove&>(given).argument.bytes(); };
   CLI::App* const command = add<CtlRemove>("rm", "remove a memory; prints the sequence of that", remove, ctl_remove, understood);
   remove->argument.add_to(*command);
-  add_number(*command, "--if-sequence", remove->if_sequence, "only if the record has this sequence");
+  add_given(*command, "--if-sequence", remove->if_sequence, "only if the record has this sequence");
 }
 
 void Table::add_import() {
@@ -219,6 +229,29 @@ void Table::add_import() {
       "A line: {\"id\": TEXT or \"id_base64\": BASE64, \"embedding\": [NUMBER..], \"content\": TEXT or null or\n"
       "\"content_base64\": BASE64, and if wanted \"created_ns\", \"last_access_ns\", \"confidence\", \"activation\",\n"
       "\"decay_rate\", \"recall_count\"}. Without content the record has none, which is not empty content.");
+}
+
+void Table::add_wait() {
+  auto wait = std::make_shared<CtlWait>();
+  CLI::App* const command =
+      add<CtlWait>("wait", "wait for a change (without --timeout for ever); prints its sequence", wait, ctl_wait);
+  add_given(*command, "--after", wait->after, "a change newer than this sequence (default: than now)");
+}
+
+void Table::add_changes() {
+  auto changes = std::make_shared<CtlChanges>();
+  CLI::App* const command = add<CtlChanges>("changes", "sequence, kind and id of each change", changes, ctl_changes);
+  add_given(*command, "--after", changes->after, "changes newer than this sequence (default: than now)");
+  command->add_flag("--follow", changes->follow, "wait for more, until --timeout passes without one");
+}
+
+void Table::add_sessions() {
+  add<CtlSessions>("sessions", "who is attached and holds how much", std::make_shared<CtlSessions>(), ctl_sessions);
+}
+
+void Table::add_checkpoint() {
+  add<CtlCheckpoint>("checkpoint", "bring everything that is visible to the device", std::make_shared<CtlCheckpoint>(),
+                     ctl_checkpoint);
 }
 
 void Table::add_completion() {

@@ -18,7 +18,7 @@ from warm_daemon import PATIENCE_S, Daemon  # noqa: E402
 
 CTL, DAEMON = sys.argv[1:3]
 DIMENSIONS = 8
-COMMANDS = ('init', 'status', 'stats', 'put', 'get', 'rm', 'import', 'completion')
+COMMANDS = ('init', 'status', 'stats', 'put', 'get', 'rm', 'import', 'wait', 'changes', 'sessions', 'checkpoint', 'completion')
 
 
 def run(*arguments, stdin=b'', environment=None):
