@@ -95,15 +95,15 @@ class Spin {
 class StoreLoop {
  public:
   StoreLoop(Store& store, session::Sessions& sessions, session::Mailboxes& mail, int epoll, uint64_t spin_ns,
-            uint64_t watchdog_interval_ns)
+            ServiceManager& manager)
       : store_(store),
         sessions_(sessions),
         mail_(mail),
         status_(store.status()),
         epoll_(epoll),
         spin_(spin_ns),
-        watchdog_interval_ns_(watchdog_interval_ns),
-        watchdog_at_ns_(watchdog_interval_ns == UINT64_MAX ? UINT64_MAX : 0) {}
+        manager_(manager),
+        watchdog_at_ns_(manager.watchdog_interval_ns() == UINT64_MAX ? UINT64_MAX : 0) {}
 
   Status prepare() {
     // By edges: a ring without a message is never read. The store clears its own events before each sleep.
@@ -137,8 +137,8 @@ class StoreLoop {
   // Somebody waits for it that would restart this daemon: so it comes from the thread that all work hangs on.
   void feed_watchdog(uint64_t now_ns) noexcept {
     if (now_ns < watchdog_at_ns_) return;
-    ServiceManager::say_well();
-    watchdog_at_ns_ = now_ns + watchdog_interval_ns_;
+    manager_.say_well();
+    watchdog_at_ns_ = now_ns + manager_.watchdog_interval_ns();
   }
 
   // True while the store wants to go on at once.
@@ -209,7 +209,7 @@ class StoreLoop {
   const int epoll_;
   Spin spin_;
   uint64_t refreshed_ns_ = 0;
-  const uint64_t watchdog_interval_ns_;
+  ServiceManager& manager_;
   uint64_t watchdog_at_ns_;
   uint64_t rounds_ = 0;
 };
@@ -343,8 +343,9 @@ base::Result<base::Fd> channels_directory(int store_directory) {
 }
 
 // Intake thread. Settings that cannot be read change nothing: the daemon goes on as it was.
-void reload(const Config& running, const ReadSettings& read_settings, const Listening& listening, session::Intake& intake) {
-  ::sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", static_cast<unsigned long long>(base::monotonic_ns() / base::kNsPerUs));
+void reload(const Config& running, const ReadSettings& read_settings, const Listening& listening, session::Intake& intake,
+            ServiceManager& manager) {
+  manager.tell("RELOADING=1\nMONOTONIC_USEC=" + std::to_string(base::monotonic_ns() / base::kNsPerUs));
   if (auto wanted = read_settings(); !wanted) {
     log_line(Priority::error, "the settings stay as they were: %s", wanted.error().text.c_str());
   } else {
@@ -357,7 +358,7 @@ void reload(const Config& running, const ReadSettings& read_settings, const List
       log_line(Priority::warning, "%s was changed; that holds from the next start on", key.c_str());
     }
   }
-  ::sd_notify(0, "READY=1");
+  manager.tell("READY=1");
 }
 
 void answer_what_was_in_flight(Store& store, const std::vector<session::Intake::Adopted>& adopted) {
@@ -483,9 +484,8 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   store.set_pin_source(&sessions);
   store.set_index_publisher(
       [&intake](int fd, uint32_t homes_log2, uint64_t generation) { intake.publish_index(fd, homes_log2, generation); });
-  intake.set_reload([&] { reload(config, read_settings, *listening, intake); });
-  StoreLoop loop(store, sessions, mail, epoll.get(), uint64_t{config.spin_us} * base::kNsPerUs,
-                 service_manager.watchdog_interval_ns());
+  intake.set_reload([&] { reload(config, read_settings, *listening, intake, service_manager); });
+  StoreLoop loop(store, sessions, mail, epoll.get(), uint64_t{config.spin_us} * base::kNsPerUs, service_manager);
   if (auto s = loop.prepare(); !s) return stop_listening(std::move(s));
   std::thread intake_thread([&intake] { intake.run(); });
 
@@ -498,11 +498,11 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
              "%llu sessions of the last daemon live on; until they attach again no slot that was used before is used again",
              static_cast<unsigned long long>(status.orphans));
   }
-  ::sd_notifyf(0, "READY=1\nSTATUS=Serving %llu records", static_cast<unsigned long long>(status.records));
+  service_manager.tell("READY=1\nSTATUS=Serving " + std::to_string(status.records) + " records");
 
   loop.run();
 
-  ::sd_notify(0, "STOPPING=1");
+  service_manager.tell("STOPPING=1");
   remove_socket(*listening);
   mail.to_intake.post(session::Quit{});
   intake_thread.join();

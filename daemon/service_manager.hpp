@@ -22,15 +22,19 @@ class ServiceManager final : public session::Keeper {
   };
   static base::Result<Given> take_given();
 
-  void keep(const std::string& name, int fd) noexcept override;
+  bool keep(const std::string& name, int fd) noexcept override;
   void let_go(const std::string& name) noexcept override;
 
   // How often it wants to hear that the daemon is well; UINT64_MAX: not at all. Half of what makes it lose patience.
   [[nodiscard]] uint64_t watchdog_interval_ns() const noexcept { return watchdog_interval_ns_; }
-  static void say_well() noexcept;
+  void say_well() noexcept;
+  // What it must hear of the daemon's life; waits for a moment when it is busy, and not for ever.
+  void tell(const std::string& text) noexcept;
 
  private:
-  bool listens_ = false;
+  // Never waits: what a service manager that does not listen would miss is missed.
+  bool say(const std::string& text, int fd) noexcept;
+  base::Fd socket_;  // none: nobody listens
   uint64_t watchdog_interval_ns_ = UINT64_MAX;
 };
 

@@ -215,6 +215,7 @@ bool Intake::handle_mail() {
       handle(*notify);
     }
   }
+  keep_the_rest();
   return quit;
 }
 
@@ -679,13 +680,24 @@ void Intake::handle(const Accepted& message) {
   if (connection->socket && !connection->put_pending) rearm(*connection);
 }
 
-// Before the client may pin anything: from here on the next daemon need not wait for it.
+// Before the client may pin anything: from here on the next daemon need not wait for it. A service manager that has no room for
+// the message gets it later.
 void Intake::keep(Connection& connection) {
   if (world_.keeper == nullptr) return;
   Room& room = *rooms_.of(connection.session->channel);
-  if (!std::exchange(room.kept, true)) world_.keeper->keep(kept_channel_name(room.channel->number()), room.channel->lanes_fd());
-  if (!std::exchange(connection.kept, true)) {
-    world_.keeper->keep(kept_session_name(connection.session->number), connection.session_memfd.get());
+  if (!room.kept) room.kept = world_.keeper->keep(kept_channel_name(room.channel->number()), room.channel->lanes_fd());
+  if (!connection.kept) {
+    connection.kept = world_.keeper->keep(kept_session_name(connection.session->number), connection.session_memfd.get());
+  }
+  if (!room.kept || !connection.kept) all_kept_ = false;
+}
+
+void Intake::keep_the_rest() {
+  if (std::exchange(all_kept_, true)) return;
+  for (const auto& [id, connection] : connections_) {
+    const bool settled = connection->state == Connection::State::open || connection->state == Connection::State::silent;
+    if (settled && connection->known && connection->session_memfd) keep(*connection);
+    if (!all_kept_) return;
   }
 }
 

@@ -109,6 +109,7 @@ class Intake {
   void welcome(Connection& connection, uint64_t socket_done, bool resumed);
   void handle_accept(Connection& connection, std::span<const std::byte> message);
   void keep(Connection& connection);
+  void keep_the_rest();
   void settle_without_socket(Connection& connection);
   void owe_list(Connection& connection);
   void flush_segments(Connection& connection);
@@ -145,6 +146,7 @@ class Intake {
   std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;
   std::unordered_map<const Session*, uint64_t> by_session_;
   uint64_t next_id_ = 1;
+  bool all_kept_ = true;  // false: the service manager had no room for something
   uint32_t greetings_ = 0;
   std::unordered_map<uid_t, uint32_t> greetings_of_;  // by user; their sum is greetings_
   uint64_t large_bytes_ = 0;  // sum of put_bytes

@@ -13,8 +13,8 @@ namespace warmtier::daemon::session {
 class Keeper {
  public:
   virtual ~Keeper() = default;
-  // A copy of the descriptor is kept under this name until it is let go of. Best effort.
-  virtual void keep(const std::string& name, int fd) noexcept = 0;
+  // A copy of the descriptor is kept under this name until it is let go of. Never waits; false: try again later.
+  virtual bool keep(const std::string& name, int fd) noexcept = 0;
   virtual void let_go(const std::string& name) noexcept = 0;
 };
 

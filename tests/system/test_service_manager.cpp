@@ -180,6 +180,16 @@ Test(service_manager, what_nobody_needs_any_more_is_let_go_of_at_the_start) {
   cr_assert_eq(put_record(client, kShape, 0, 1), WARM_OK);
 }
 
+Test(service_manager, one_that_does_not_listen_stops_nobody) {
+  const Daemon place(small());
+  Manager manager(place);
+  manager.start();
+  // More messages than any queue holds.
+  for (int i = 0; i < 1'000; ++i) cr_assert_eq(Client(place).close(), WARM_OK);
+  manager.daemon().signal(SIGTERM);
+  cr_assert(manager.daemon().wait() == exit_code(0), "nor the daemon's end");
+}
+
 Test(service_manager, an_idle_daemon_tells_the_watchdog_that_it_is_well) {
   const Daemon place(small());
   Manager manager(place);
