@@ -29,7 +29,7 @@ void look_at_random_ids(World& world, uint64_t records) {
 }  // namespace
 
 void bench_ready(const Settings& settings, Reporter& reporter) {
-  const uint64_t records = settings.records_given ? settings.records : settings.quick ? 100'000 : 1'000'000;
+  const uint64_t records = settings.records_given ? settings.records : 1'000'000;
   World world(settings, records + 65'536, records, kContentBytes);
   for (const bool killed : {true, false}) {
     const unsigned runs = settings.quick ? 3 : 7;
