@@ -25,6 +25,7 @@ constexpr uint32_t kPreparedSlotsMin = 1'024;
 constexpr uint32_t kPreparedSlotsMax = 1'048'576;
 constexpr uint64_t kOrphanGraceSecondsDefault = 0;  // never
 constexpr uint64_t kOrphanGraceSecondsMax = 31'536'000;
+constexpr uint16_t kMetricsPortMax = 65'535;
 
 struct Config {
   // [store]
@@ -41,6 +42,8 @@ struct Config {
   io::Choice io = io::Choice::automatic;
   uint32_t spin_us = kSpinUsDefault;  // how long the store thread looks for work before it sleeps; 0: not at all
   uint64_t orphan_grace_s = kOrphanGraceSecondsDefault;
+  std::string metrics_socket;  // numbers over HTTP; empty: no such socket
+  uint16_t metrics_port = 0;   // the same on 127.0.0.1; 0: no such port
   // [access]
   session::AccessRules access;
 };

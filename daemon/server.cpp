@@ -13,17 +13,22 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/clock.hpp"
 #include "base/failpoint.hpp"
+#include "daemon/control/http.hpp"
+#include "daemon/control/numbers.hpp"
 #include "daemon/io/io.hpp"
 #include "daemon/io/store_lock.hpp"
 #include "daemon/service_manager.hpp"
@@ -52,6 +57,7 @@ constexpr uint64_t kSpinNsFloor = 1'000;         // below this, spinning is swit
 constexpr uint64_t kRefreshSessionsAlways = 64;  // so few sessions' counters are summed before every sleep
 constexpr uint64_t kRefreshIntervalNs = 10 * base::kNsPerMs;
 constexpr size_t kWakeEventsMax = 16;
+constexpr uint64_t kSumNsMax = 100 * base::kNsPerMs;  // an HTTP answer waits so long for the newest counters
 
 // ---- the store as the session room sees it --------------------------------------------------------------------------------
 
@@ -301,22 +307,36 @@ Status check_wishes(const Config& config, const Store& store) {
 // Whoever has no access is told so by name when others may connect, and by the kernel when nobody may.
 mode_t socket_mode(const session::AccessRules& access) { return access.names_others(::geteuid()) ? 0666 : 0600; }
 
-// The socket that the service manager opened for us, or one of our own at `path`.
+// A socket that the service manager opened for us, or one of our own at `path`.
 struct Listening {
   base::Fd fd;
   std::string path;  // ours: to be removed at the end
   base::InodeId inode;
 };
-base::Result<Listening> listen(const Config& config, std::vector<base::Fd> given) {
-  if (!given.empty()) {
-    if (given.size() != 1 || ::sd_is_socket_unix(given.front().get(), SOCK_SEQPACKET, 1, nullptr, 0) <= 0) {
-      return fail(
-          WARM_E_INVALID,
-          "the service manager handed over %zu sockets; one is needed, listening, of type SEQPACKET (ListenSequentialPacket=)",
-          given.size());
+struct Sockets {
+  std::optional<base::Fd> clients;
+  std::vector<base::Fd> http;
+};
+// What the service manager hands over is told apart by its type: clients by packets, HTTP by a stream.
+base::Result<Sockets> told_apart(std::vector<base::Fd> given) {
+  Sockets sockets;
+  for (base::Fd& fd : given) {
+    if (!sockets.clients && ::sd_is_socket_unix(fd.get(), SOCK_SEQPACKET, 1, nullptr, 0) > 0) {
+      sockets.clients = std::move(fd);
+    } else if (::sd_is_socket(fd.get(), AF_UNSPEC, SOCK_STREAM, 1) > 0) {
+      sockets.http.push_back(std::move(fd));
+    } else {
+      return fail(WARM_E_INVALID,
+                  "of %zu descriptors that the service manager handed over one is neither the listening socket of type SEQPACKET "
+                  "(ListenSequentialPacket=) nor one for HTTP (ListenStream=)",
+                  given.size());
     }
-    return Listening{.fd = std::move(given.front()), .path = {}, .inode = {}};
   }
+  return sockets;
+}
+
+base::Result<Listening> listen(const Config& config, std::optional<base::Fd> given) {
+  if (given) return Listening{.fd = std::move(*given), .path = {}, .inode = {}};
   std::string path = config.socket;
   if (path.empty()) {
     auto place = default_socket_path();
@@ -336,6 +356,57 @@ void remove_socket(const Listening& listening) noexcept {
   if (listening.path.empty() || ::lstat(listening.path.c_str(), &st) != 0) return;
   if (base::InodeId{.device = st.st_dev, .inode = st.st_ino} == listening.inode) ::unlink(listening.path.c_str());
 }
+
+// Numbers over HTTP, on threads of their own.
+class Numbers {
+ public:
+  Numbers(const Store& store, session::Mailboxes& mail, const layout::StatusPage& status)
+      : source_{.status = status, .geometry = store.geometry()}, mail_(mail) {}
+  ~Numbers() {
+    servers_.clear();
+    for (const Listening& one : ours_) remove_socket(one);
+  }
+  Numbers(const Numbers&) = delete;
+  Numbers& operator=(const Numbers&) = delete;
+
+  Status start(const Config& config, std::vector<base::Fd> given) {
+    if (!config.metrics_socket.empty()) {
+      auto listener = session::listen_at(config.metrics_socket, socket_mode(config.access), SOCK_STREAM);
+      if (!listener) return pass(std::move(listener));
+      given.push_back(std::move(listener->fd));
+      ours_.push_back({.fd = {}, .path = config.metrics_socket, .inode = listener->inode});
+    }
+    if (config.metrics_port != 0) {
+      auto listener = control::listen_on_loopback(config.metrics_port);
+      if (!listener) return pass(std::move(listener));
+      given.push_back(std::move(*listener));
+    }
+    for (base::Fd& listener : given) {
+      auto server = control::HttpServer::start(std::move(listener), [this](std::string_view path) { return answer(path); });
+      if (!server) return pass(std::move(server));
+      servers_.push_back(std::move(*server));
+    }
+    return {};
+  }
+
+ private:
+  std::optional<control::HttpAnswer> answer(std::string_view path) {
+    const bool text = path == "/metrics";
+    if (!text && path != "/api/v1/metrics/storage") return std::nullopt;
+    // What clients count is summed by the store thread, which may be busy: then the last sums are told.
+    const auto summed = std::make_shared<std::promise<void>>();
+    auto soon = summed->get_future();
+    mail_.to_store.post(session::Nudge{[summed] { summed->set_value(); }});
+    (void)soon.wait_for(std::chrono::nanoseconds(kSumNsMax));
+    if (text) return control::HttpAnswer{.content_type = "text/plain; version=0.0.4", .body = control::prometheus_text(source_)};
+    return control::HttpAnswer{.content_type = "application/json", .body = control::storage_json(source_)};
+  }
+
+  const control::Source source_;
+  session::Mailboxes& mail_;
+  std::vector<Listening> ours_;
+  std::vector<std::unique_ptr<control::HttpServer>> servers_;
+};
 
 base::Result<base::Fd> channels_directory(int store_directory) {
   if (::mkdirat(store_directory, "channels", 0750) != 0 && errno != EEXIST) return fail_errno(errno, "make channels/");
@@ -457,7 +528,9 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   for (const auto& [name, fd] : given->kept) service_manager.let_go(name);
   given->kept.clear();
   WARM_FAILPOINT("daemon.restart.adopted");
-  auto listening = listen(config, std::move(given->sockets));
+  auto sockets = told_apart(std::move(given->sockets));
+  if (!sockets) return pass(std::move(sockets));
+  auto listening = listen(config, std::move(sockets->clients));
   if (!listening) return pass(std::move(listening));
   const auto stop_listening = [&](Status status) {
     remove_socket(*listening);
@@ -489,7 +562,12 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   if (auto s = loop.prepare(); !s) return stop_listening(std::move(s));
   std::thread intake_thread([&intake] { intake.run(); });
 
+  // Ends before the store does.
   const layout::StatusPage& status = store.status();
+  std::optional<Numbers> numbers(std::in_place, store, mail, status);
+  if (auto s = numbers->start(config, std::move(sockets->http)); !s) {
+    log_line(Priority::error, "no numbers over HTTP: %s", s.error().text.c_str());
+  }
   log_line(Priority::info, "serving %s at %s: %llu records, %u dimensions, %s", config.store.c_str(),
            listening->path.empty() ? "the service manager's socket" : listening->path.c_str(),
            static_cast<unsigned long long>(status.records), store.geometry().dimensions, (*io)->describe().c_str());
@@ -502,6 +580,7 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
 
   loop.run();
 
+  numbers.reset();
   service_manager.tell("STOPPING=1");
   remove_socket(*listening);
   mail.to_intake.post(session::Quit{});

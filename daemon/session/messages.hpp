@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <variant>
 
@@ -44,8 +45,10 @@ struct Put {
 struct Drop {
   Channel* channel = nullptr;
 };
-// A client sent something: its counters may have moved.
-struct Nudge {};
+// Clients' counters may have moved. `done` is called when they are summed.
+struct Nudge {
+  std::function<void()> done;
+};
 // Somebody sleeps on the status page until something later than these is visible, or durable.
 struct Watch {
   uint64_t sequence_after = layout::kWatchNothing;

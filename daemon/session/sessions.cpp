@@ -185,7 +185,10 @@ void Sessions::handle(Drop message) {
   mail_.to_intake.post(Dropped{.channel = message.channel});
 }
 
-void Sessions::handle(Nudge) { refresh_counters(); }
+void Sessions::handle(Nudge message) {
+  refresh_counters();
+  if (message.done) message.done();
+}
 
 // N2, N3: what is due is woken before somebody is added, so that who is woken too soon later finds another value than when he
 // asked; and who asks too late is woken at once.

@@ -27,14 +27,14 @@ base::Result<sockaddr_un> address_of(const std::string& path) {
   return address;
 }
 
-base::Result<base::Fd> new_socket() {
-  base::Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+base::Result<base::Fd> new_socket(int type) {
+  base::Fd fd(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return base::fail_errno(errno, "socket");
   return fd;
 }
 
 // What stands at the path: nothing, a socket that nobody serves, or something to leave alone.
-base::Status check_free(const std::string& path, const sockaddr_un& address) {
+base::Status check_free(const std::string& path, const sockaddr_un& address, int type) {
   struct stat st{};
   if (::lstat(path.c_str(), &st) != 0) {
     if (errno == ENOENT) return {};
@@ -42,7 +42,7 @@ base::Status check_free(const std::string& path, const sockaddr_un& address) {
   }
   if (!S_ISSOCK(st.st_mode))
     return base::fail(WARM_E_EXISTS, "%s is there and is not a socket: choose another path or remove it", path.c_str());
-  auto probe = new_socket();
+  auto probe = new_socket(type);
   if (!probe) return base::pass(std::move(probe));
   if (::connect(probe->get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 || errno == EAGAIN ||
       errno == EINPROGRESS) {
@@ -120,15 +120,15 @@ Sent send_packet(int socket, std::span<const std::byte> bytes, std::span<const b
   return errno == EAGAIN || errno == EWOULDBLOCK ? Sent::full : Sent::failed;
 }
 
-base::Result<Listener> listen_at(const std::string& path, unsigned mode) {
+base::Result<Listener> listen_at(const std::string& path, unsigned mode, int type) {
   auto address = address_of(path);
   if (!address) return base::pass(std::move(address));
-  if (auto s = check_free(path, *address); !s) return base::pass(std::move(s));
+  if (auto s = check_free(path, *address, type); !s) return base::pass(std::move(s));
   // Made beside it and renamed over it: nobody meets it with other rights, or not listening.
   const std::string beside = path + ".new";
   auto beside_address = address_of(beside);
   if (!beside_address) return base::pass(std::move(beside_address));
-  auto fd = new_socket();
+  auto fd = new_socket(type);
   if (!fd) return base::pass(std::move(fd));
   ::unlink(beside.c_str());
   if (::bind(fd->get(), reinterpret_cast<const sockaddr*>(&*beside_address), sizeof *beside_address) != 0) {

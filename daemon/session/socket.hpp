@@ -2,6 +2,8 @@
 // flags that it shares with us.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -33,11 +35,11 @@ std::span<const std::byte> bytes_of(const Message& message) noexcept {
   return std::as_bytes(std::span(&message, 1));
 }
 
-// A listening socket at `path` with `mode`. A stale one is replaced; one that answers is WARM_E_BUSY.
+// A listening socket of this type at `path` with `mode`. A stale one is replaced; one that answers is WARM_E_BUSY.
 struct Listener {
   base::Fd fd;
   base::InodeId inode;  // of the name, so that its maker removes no other
 };
-base::Result<Listener> listen_at(const std::string& path, unsigned mode);
+base::Result<Listener> listen_at(const std::string& path, unsigned mode, int type = SOCK_SEQPACKET);
 
 }  // namespace warmtier::daemon::session

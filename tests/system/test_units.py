@@ -44,7 +44,7 @@ class Units(unittest.TestCase):
                               env=dict(os.environ, SYSTEMD_UNIT_PATH=self.directory + ':'))
 
     def test_nothing_is_left_to_fill_in(self):
-        self.assertEqual(len(UNITS), 4)
+        self.assertEqual(len(UNITS), 6)
         for unit in UNITS:
             self.assertNotRegex(text_of(unit), r'@[A-Z_]+@', unit)
 
