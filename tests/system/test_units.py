@@ -11,7 +11,7 @@ import sys
 import tempfile
 import unittest
 
-DAEMON, UNITS = sys.argv[1], sys.argv[2:]
+DAEMON, UNITS = os.path.abspath(sys.argv[1]), sys.argv[2:]
 EXPOSURE_MAX = 2.0
 HAS_SYSTEMD = shutil.which('systemd-analyze') is not None
 
