@@ -109,6 +109,8 @@ constexpr Number kNumbers[] = {
      word<&StatusPage::bad_requests>},
     {"damaged_records", "warmtier_damaged_records", Type::gauge, "Records that recovery found damaged.",
      word<&StatusPage::damaged_records>},
+    {"orphans", "warmtier_orphans", Type::gauge, "Sessions of the last daemon whose processes have not come back.",
+     word<&StatusPage::orphans>},
     {"spin_ns", "warmtier_spin_seconds_total", Type::counter, "Time that the store thread spent looking for work.",
      word<&StatusPage::spin_ns>, Unit::nanoseconds},
     {"uptime_ns", "warmtier_uptime_seconds", Type::gauge, "Time since the daemon started.", uptime_ns, Unit::nanoseconds},
