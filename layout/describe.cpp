@@ -58,7 +58,7 @@ constexpr Field kSuperblock[] = {
     WARM_FIELD(Superblock, next_channel, "as of this copy; the control page may be further"),
     WARM_FIELD(Superblock, boot_id, "boot of the host in which the maps were last right"),
     WARM_FIELD(Superblock, mount_device, "st_dev of the store directory in that boot"),
-    WARM_FIELD(Superblock, mount_namespace, "mount namespace of that daemon"),
+    WARM_FIELD(Superblock, mount_namespace, "number of that daemon's mount namespace, which never repeats in a boot; 0: unknown"),
     WARM_FIELD(Superblock, mount_id, "mount of the store directory"),
     WARM_FIELD(Superblock, created_ns, "when the store was made"),
     WARM_FIELD(Superblock, log_nonce, "incarnation of the log; 0: the store has no log"),

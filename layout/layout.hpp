@@ -68,7 +68,7 @@ struct Superblock {
   uint64_t next_channel;
   uint8_t boot_id[16];           // of the boot in which the maps were last right
   uint64_t mount_device;         // and of the mount (st_dev, mount namespace, mount id)
-  uint64_t mount_namespace;
+  uint64_t mount_namespace;      // its number, which never repeats in a boot; 0: unknown
   uint64_t mount_id;
   uint64_t created_ns;
   uint64_t log_nonce;            // incarnation of the log; 0: the store has no log

@@ -1,6 +1,7 @@
 #include "daemon/store/witness.hpp"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +12,9 @@
 
 #ifndef STATX_MNT_ID_UNIQUE
 #define STATX_MNT_ID_UNIQUE 0x00004000U  // Linux 6.8
+#endif
+#ifndef NS_GET_MNTNS_ID
+#define NS_GET_MNTNS_ID _IOR(0xb7, 0x5, uint64_t)  // Linux 6.11
 #endif
 
 namespace warmtier::daemon::store {
@@ -40,6 +44,14 @@ base::Status read_boot_id(uint8_t (&ret_id)[16]) {
   return {};
 }
 
+// Not the inode of /proc/self/ns/mnt: the kernel gives a dead namespace's to the next one, which made each start of a sandboxed
+// service look like the same namespace with another mount.
+uint64_t mount_namespace_id() {
+  auto fd = base::open_at(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY);
+  uint64_t id = 0;
+  return fd && ::ioctl(fd->get(), NS_GET_MNTNS_ID, &id) == 0 ? id : 0;
+}
+
 }  // namespace
 
 base::Result<Witness> Witness::of(int directory_fd) {
@@ -48,7 +60,7 @@ base::Result<Witness> Witness::of(int directory_fd) {
   struct stat st{};
   if (::fstat(directory_fd, &st) != 0) return base::fail_errno(errno, "stat the store directory");
   witness.device = st.st_dev;
-  if (::stat("/proc/self/ns/mnt", &st) == 0) witness.mount_namespace = st.st_ino;
+  witness.mount_namespace = mount_namespace_id();
   struct statx stx{};
   if (::statx(directory_fd, "", AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE, &stx) == 0 && (stx.stx_mask & STATX_MNT_ID_UNIQUE) != 0) {
     witness.mount_id = stx.stx_mnt_id;
@@ -61,7 +73,8 @@ base::Result<Witness> Witness::of(int directory_fd) {
 bool Witness::page_cache_holds(const layout::Superblock& superblock) const noexcept {
   if (std::memcmp(superblock.boot_id, boot_id, sizeof boot_id) != 0) return false;
   if (superblock.mount_device != device) return false;
-  return superblock.mount_namespace != mount_namespace || superblock.mount_id == mount_id;
+  if (mount_namespace == 0 || superblock.mount_namespace != mount_namespace) return true;
+  return superblock.mount_id == mount_id;
 }
 
 void Witness::write_to(layout::Superblock& superblock) const noexcept {
