@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -187,6 +188,8 @@ class Waiter {
     }
     give_up("nobody went to sleep");
   }
+  // Until the end: whoever leaves has his channel swept, in the midst of what is played.
+  void keep(std::unique_ptr<Client> client) { greeted_ = std::move(client); }
   // nullptr: it was woken.
   const char* end() {
     actor_.end();
@@ -196,6 +199,7 @@ class Waiter {
 
  private:
   warm_client* client_;
+  std::unique_ptr<Client> greeted_;
   const uint32_t timeout_ms_;
   int code_ = WARM_OK;
   uint64_t waited_ns_ = 0;
@@ -214,7 +218,7 @@ void wait_asleep(Scene& scene, Waiter& waiter, uint64_t after, uint64_t seen) {
   waiter.begin(after);
   taken.reached();
   taken.go();
-  const Client greeted(scene.daemon());  // so the intake thread is done with the watch too
+  waiter.keep(std::make_unique<Client>(scene.daemon()));  // greeted: so the intake thread is done with the watch too
   waiter.await_asleep(seen);
 }
 
