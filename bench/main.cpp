@@ -25,6 +25,7 @@ constexpr Bench kBenches[] = {
     {"idle", bench_idle, "the daemon's processor time with 100 idle clients"},
     {"memory", bench_memory, "bytes in memory beyond payload, per record"},
     {"ready", bench_ready, "time until a daemon on 1,000,000 records is ready"},
+    {"recall", bench_recall, "recalls over 100,000 records, beside reading their memory; two threads; many queries in one pass"},
     {"kernels", bench_kernels, "products and distances over 100,000 rows in memory, beside reading them"},
     {"restart", bench_restart, "how long clients wait for a killed daemon's successor"},
     {"import", bench_import, "warmtierctl import of 100,000 records from a .npy"},

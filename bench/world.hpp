@@ -142,6 +142,7 @@ void bench_memory(const Settings& settings, Reporter& reporter);
 void bench_ready(const Settings& settings, Reporter& reporter);
 void bench_restart(const Settings& settings, Reporter& reporter);
 void bench_import(const Settings& settings, Reporter& reporter);
+void bench_recall(const Settings& settings, Reporter& reporter);
 void bench_kernels(const Settings& settings, Reporter& reporter);
 
 }  // namespace warmtier::bench

@@ -60,4 +60,8 @@ constexpr uint64_t kWrapStart = (uint64_t{1} << 32) - 4;
 constexpr uint32_t kReadRoundsBeforePause = 64;
 constexpr uint32_t kSegmentRounds = 8;
 
+constexpr uint32_t kRecallSpare = 16;   // candidates beyond what is wanted, and an eighth of it
+constexpr uint32_t kRecallPasses = 2;   // over all columns, where changes were too many to be followed
+constexpr uint32_t kRecallRounds = 64;  // of asking the feed what became of candidates
+
 }  // namespace warmtier::layout

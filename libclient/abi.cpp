@@ -11,12 +11,16 @@
 #include "libclient/client.hpp"
 #include "libclient/order.hpp"
 #include "libclient/reader.hpp"
+#include "libclient/recall.hpp"
 #include "libclient/tickets.hpp"
 #include "libclient/writer.hpp"
 #include "warmtier/warmtier.h"
 
 struct warm_client {
   std::unique_ptr<warmtier::libclient::Client> client;
+};
+struct warm_recall_scan {
+  std::unique_ptr<warmtier::libclient::Scan> scan;
 };
 
 namespace warmtier::libclient {
@@ -171,6 +175,31 @@ int store_if_there(const base::Result<std::optional<warm_result>>& result, warm_
   if (!result->has_value()) return say(WARM_E_BUSY, "there is no answer yet; the ticket is still open");
   *ret_result = **result;
   return WARM_OK;
+}
+
+base::Status check_recall(const warm_client* client, const warm_query* queries, size_t count) {
+  if (auto ok = check_client(client); !ok) return ok;
+  if (count == 0) return base::fail(WARM_E_INVALID, "count is 0; a recall has one query at least");
+  for (size_t i = 0; i < count; ++i) {
+    if (auto ok = check_struct(queries == nullptr ? nullptr : &queries[i], "query", "WARM_QUERY_INIT"); !ok) return ok;
+  }
+  return {};
+}
+
+base::Status check_recalled(const warm_hit* ret_hits, const size_t* ret_counts, const warm_recall_info* ret_info) {
+  if (ret_hits == nullptr) return base::fail(WARM_E_INVALID, "ret_hits is NULL");
+  if (ret_counts == nullptr) return base::fail(WARM_E_INVALID, "where the count of hits goes is NULL");
+  if (ret_info == nullptr) return {};
+  return check_struct(ret_info, "ret_info", "WARM_RECALL_INFO_INIT");
+}
+
+int recall(warm_client* client, const warm_query* queries, size_t count, warm_hit* ret_hits, size_t* ret_counts,
+           warm_recall_info* ret_info) {
+  if (auto ok = check_recall(client, queries, count); !ok) return report(ok);
+  if (auto ok = check_recalled(ret_hits, ret_counts, ret_info); !ok) return report(ok);
+  auto scan = Scan::open(client->client->state(), queries, count);
+  if (!scan) return report(scan.error());
+  return report((*scan)->finish(ret_hits, ret_counts, ret_info));
 }
 
 }  // namespace
@@ -347,6 +376,59 @@ int warm_exists(warm_client* client, const void* id, size_t id_bytes) noexcept {
       return report(check_id(id, id_bytes));
     }
     return report(exists(client->client->state(), id, id_bytes));
+  });
+}
+
+int warm_recall(warm_client* client, const warm_query* query, warm_hit* ret_hits, size_t* ret_count,
+                warm_recall_info* ret_info) noexcept {
+  return guarded([&] { return recall(client, query, 1, ret_hits, ret_count, ret_info); });
+}
+
+int warm_recall_many(warm_client* client, const warm_query* queries, size_t count, warm_hit* ret_hits, size_t* ret_counts,
+                     warm_recall_info* ret_info) noexcept {
+  return guarded([&] { return recall(client, queries, count, ret_hits, ret_counts, ret_info); });
+}
+
+int warm_hits_release(warm_client* client, warm_hit* hits, size_t count) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (hits == nullptr && count != 0) return say(WARM_E_INVALID, "hits is NULL");
+    int code = WARM_OK;
+    for (size_t i = 0; i < count; ++i) {
+      if (const int released = warm_release(client, &hits[i].view); released != WARM_OK) code = released;
+    }
+    return code;
+  });
+}
+
+int warm_recall_open(warm_client* client, const warm_query* queries, size_t count, warm_recall_scan** ret_scan) noexcept {
+  return guarded([&] {
+    if (auto ok = check_recall(client, queries, count); !ok) return report(ok);
+    if (ret_scan == nullptr) return say(WARM_E_INVALID, "ret_scan is NULL");
+    auto handle = std::make_unique<warm_recall_scan>();
+    auto scan = Scan::open(client->client->state(), queries, count);
+    if (!scan) return report(scan.error());
+    handle->scan = std::move(*scan);
+    *ret_scan = handle.release();
+    return WARM_OK;
+  });
+}
+
+int warm_recall_work(warm_recall_scan* scan) noexcept {
+  return guarded([&] {
+    if (scan == nullptr) return say(WARM_E_INVALID, "scan is NULL");
+    return report(scan->scan->work());
+  });
+}
+
+int warm_recall_close(warm_recall_scan* scan, warm_hit* ret_hits, size_t* ret_counts, warm_recall_info* ret_info) noexcept {
+  return guarded([&] {
+    if (scan == nullptr) return say(WARM_E_INVALID, "scan is NULL");
+    if (ret_hits != nullptr) {
+      if (auto ok = check_recalled(ret_hits, ret_counts, ret_info); !ok) return report(ok);
+    }
+    const std::unique_ptr<warm_recall_scan> ended(scan);
+    return ret_hits == nullptr ? WARM_OK : report(ended->scan->finish(ret_hits, ret_counts, ret_info));
   });
 }
 

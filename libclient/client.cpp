@@ -707,6 +707,9 @@ base::Status Client::close() {
   if (const uint64_t out = state->views_out(); out != 0) {
     return base::fail(WARM_E_BUSY, "%lu views are held; release them first", out);
   }
+  if (const uint32_t scans = state->open_scans.load(std::memory_order_relaxed); scans != 0) {
+    return base::fail(WARM_E_BUSY, "%u recalls are open; close them first", scans);
+  }
   state->leave();
   return {};
 }

@@ -58,6 +58,8 @@ class ClientState {
   const bool cheap_fence;  // membarrier is there
   const uint64_t timeout_ns;
 
+  std::atomic<uint32_t> open_scans{0};  // recalls under way
+
   // ---- Inside.
   ThreadRecord& thread() {
     const detail::ThreadSlot& slot = detail::thread_slot;

@@ -32,6 +32,10 @@ class FeedMap {
   // The position of the change with this sequence, whether it is gone, there or to come. nullopt: it was made by an earlier
   // daemon.
   [[nodiscard]] std::optional<uint64_t> position_of(uint64_t sequence) const noexcept;
+  // The sequence of the change right below a position.
+  [[nodiscard]] uint64_t sequence_below(uint64_t position) const noexcept {
+    return sequence_base_ + (position - layout::kWrapStart);
+  }
   // nullopt: overtaken, or not there yet.
   [[nodiscard]] std::optional<Change> entry(uint64_t position) const noexcept;
   // Copies the id of the change at `position` and returns its length. nullopt: overtaken, or not there yet; the copy is of no

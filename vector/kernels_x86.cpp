@@ -40,7 +40,7 @@ class Ahead {
   const float* const* rows_;
   size_t count_;
   size_t lines_;  // of a row
-  size_t lead_;   // rows
+  size_t lead_;  // rows
 };
 
 // ---- AVX2 ---------------------------------------------------------------------------------------------------------------------

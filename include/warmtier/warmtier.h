@@ -406,6 +406,126 @@ typedef struct warm_filter {
   { sizeof(warm_filter), 0, NULL, 0, -FLT_MAX, FLT_MAX, -FLT_MAX, FLT_MAX, -FLT_MAX, FLT_MAX, 0, UINT32_MAX, 0, UINT64_MAX, \
     0, UINT64_MAX, 0, UINT64_MAX, 0, UINT64_MAX, { 0, 0, 0, 0 } }
 
+/* ---- Recall -------------------------------------------------------------------------------------------------------- */
+
+/* How near a record is to a query. Higher is better for all of them. */
+#define WARM_METRIC_COSINE 0u /* -1 to 1; 0 where one of the two is all zeros */
+#define WARM_METRIC_DOT 1u    /* the sum of products */
+#define WARM_METRIC_L2 2u     /* the Euclidean distance, negated: 0 is best */
+
+/* What the metric's value is turned into. */
+#define WARM_SCORE_SIMILARITY 0u /* nothing: it is the score */
+#define WARM_SCORE_TIER 1u       /* value * tier_factor * 0.5^(days since created / half_life_days), and score_floor at least;
+                                    a record made after now_ns has the age 0. Not with WARM_METRIC_L2 */
+
+#define WARM_RECALL_MAX 65536u /* hits of one query; each is a view: see WARM_VIEWS_MAX */
+
+/* One query. */
+typedef struct warm_query {
+  uint32_t struct_bytes;     /* WARM_QUERY_INIT sets it */
+  uint32_t hit_bytes;        /* size of a warm_hit; WARM_QUERY_INIT sets it */
+  const float *embedding;    /* `dimensions` finite values */
+  uint32_t dimensions;       /* must be the store's */
+  uint32_t limit;            /* hits at most: 1 to WARM_RECALL_MAX */
+  uint32_t metric;           /* WARM_METRIC_* */
+  uint32_t scoring;          /* WARM_SCORE_* */
+  float threshold;           /* only scores from here on; -FLT_MAX and below: all */
+  float tier_factor;         /* for WARM_SCORE_TIER, as the next two; from 0 on */
+  float half_life_days;      /* above 0 */
+  float score_floor;
+  uint64_t now_ns;           /* the moment that age is counted to; 0: the clock's */
+  const warm_filter *filter; /* NULL: every record */
+  uint32_t flags;            /* zero */
+  uint32_t reserved32;
+  uint64_t reserved[4];
+} warm_query;
+
+#define WARM_QUERY_INIT \
+  { sizeof(warm_query), sizeof(warm_hit), NULL, 0, 10, 0, 0, -FLT_MAX, 0.95f, 3650.0f, 0.01f, 0, NULL, 0, 0, { 0, 0, 0, 0 } }
+
+/* A record that was recalled. */
+typedef struct warm_hit {
+  warm_view view;            /* filled whatever stood in it */
+  double score;              /* in double, the same on every processor */
+} warm_hit;
+
+/* What a recall looked at. */
+typedef struct warm_recall_info {
+  uint32_t struct_bytes;     /* WARM_RECALL_INFO_INIT sets it */
+  uint32_t partial;          /* 1: so much changed meanwhile, twice, that a better record may have been missed */
+  uint64_t scanned;          /* live records that were looked at */
+  uint64_t matched;          /* of these, records that a filter let pass and whose embeddings were read */
+  uint64_t rescored;         /* records that changed meanwhile and were scored again */
+  uint64_t damaged;          /* records that were left out because stored bytes failed a check */
+  uint64_t sequence;         /* every change up to this one is taken account of */
+  const char *kernel;        /* "avx512", "avx2", "scalar": static */
+  uint64_t reserved[4];
+} warm_recall_info;
+
+#define WARM_RECALL_INFO_INIT { sizeof(warm_recall_info), 0, 0, 0, 0, 0, 0, NULL, { 0, 0, 0, 0 } }
+
+/* Finds the records with the best scores, exactly: all embeddings are looked at, and a record that is there throughout the
+ * call is never missed. Hits come in order, best first, equal scores by the bytes of their ids; `ret_count` receives how many.
+ * There must be room for `limit` of them in `ret_hits`. `ret_info` may be NULL.
+ * Returns:  WARM_OK (also with no hit), WARM_E_INVALID (a NaN or infinity in the query, other dimensions than the store's),
+ *           WARM_E_LIMIT (limit above WARM_RECALL_MAX, or not so many views left), WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_NOMEM,
+ *           WARM_E_CORRUPT (a segment that records name is not in the store; single damaged records are counted and left out),
+ *           WARM_E_SYSTEM.
+ * Lifetime: each hit is a view: it lives until warm_hits_release or warm_release. The query is read before it returns.
+ * Threads:  any. The library has no threads of its own: for more than one, see warm_recall_open.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline. It takes as long as reading all embeddings takes.
+ * Since:    0.1 */
+WARM_EXPORT int warm_recall(warm_client *client, const warm_query *query, warm_hit *ret_hits, size_t *ret_count,
+                            warm_recall_info *ret_info) WARM_NOEXCEPT;
+
+/* The same for many queries in one pass over memory. The hits of query i begin in `ret_hits` behind the room for those before
+ * it: at the sum of their limits; `ret_counts[i]` receives how many there are. `ret_info` is about all of them: a record is
+ * matched if one query's filter lets it pass.
+ * Returns:  as warm_recall; WARM_E_INVALID for a count of 0. An error says nothing about single queries: no hit is returned.
+ * Lifetime: as warm_recall.
+ * Threads:  any.
+ * Blocks:   as warm_recall.
+ * Since:    0.1 */
+WARM_EXPORT int warm_recall_many(warm_client *client, const warm_query *queries, size_t count, warm_hit *ret_hits,
+                                 size_t *ret_counts, warm_recall_info *ret_info) WARM_NOEXCEPT;
+
+/* Releases the views of hits. Those that were released before, alone or by this call, are left alone.
+ * Returns:  WARM_OK, WARM_E_INVALID.
+ * Lifetime: the hits' pointers must not be used afterwards.
+ * Threads:  any, but one hit is released by one thread.
+ * Blocks:   no.
+ * Since:    0.1 */
+WARM_EXPORT int warm_hits_release(warm_client *client, warm_hit *hits, size_t count) WARM_NOEXCEPT;
+
+/* A recall on which several of the caller's threads work. */
+typedef struct warm_recall_scan warm_recall_scan;
+
+/* Begins one. From here on no record that is there throughout is missed.
+ * Returns:  as warm_recall, without WARM_E_BUSY.
+ * Lifetime: the scan lives until warm_recall_close; the queries are read before it returns. The client cannot be closed before.
+ * Threads:  any.
+ * Blocks:   no, unless the daemon restarts.
+ * Since:    0.1 */
+WARM_EXPORT int warm_recall_open(warm_client *client, const warm_query *queries, size_t count,
+                                 warm_recall_scan **ret_scan) WARM_NOEXCEPT;
+
+/* Does a share: takes 1024 records at a time that no other thread has taken, and returns when there are none left to take.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_STALE (the scan is from before a fork), WARM_E_NOMEM.
+ * Lifetime: nothing is kept.
+ * Threads:  any number at once; none is as good as one.
+ * Blocks:   no.
+ * Since:    0.1 */
+WARM_EXPORT int warm_recall_work(warm_recall_scan *scan) WARM_NOEXCEPT;
+
+/* Does what is left to do, gives the hits as warm_recall_many does, and frees the scan, also when it fails. With NULL for
+ * `ret_hits` it only frees it.
+ * Returns:  as warm_recall; WARM_E_STALE.
+ * Lifetime: `scan` must not be used afterwards, unless WARM_E_INVALID was returned.
+ * Threads:  no other thread may be in a call with this scan.
+ * Blocks:   as warm_recall.
+ * Since:    0.1 */
+WARM_EXPORT int warm_recall_close(warm_recall_scan *scan, warm_hit *ret_hits, size_t *ret_counts,
+                                  warm_recall_info *ret_info) WARM_NOEXCEPT;
 /* ---- Order and change ---------------------------------------------------------------------------------------------- */
 
 /* The sequence of the last change that every process sees. It is not below that of any call that returned before.

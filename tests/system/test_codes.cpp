@@ -66,6 +66,21 @@ warm_memory memory_of(const std::string& id, const std::vector<float>& embedding
   return memory;
 }
 
+warm_query query_of(const std::vector<float>& embedding) {
+  warm_query query = WARM_QUERY_INIT;
+  query.embedding = embedding.data();
+  query.dimensions = static_cast<uint32_t>(embedding.size());
+  query.limit = 1;
+  return query;
+}
+
+// nullptr when it cannot be opened: the calls on it are told of that.
+warm_recall_scan* scan_of(const Held& held, const std::vector<float>& embedding) {
+  const warm_query query = query_of(embedding);
+  warm_recall_scan* scan = nullptr;
+  return warm_recall_open(held.client, &query, 1, &scan) == WARM_OK ? scan : nullptr;
+}
+
 // One call each, with arguments that are right, or NULL where the situation says so.
 struct Call {
   const char* name;
@@ -143,6 +158,55 @@ const std::vector<Call>& calls() {
        [](Held& held, bool wrong) {
          uint32_t state = 0;
          return warm_view_check(held.client, &held.view, wrong ? nullptr : &state);
+       }},
+      {"warm_recall",
+       [](Held& held, bool wrong) {
+         const warm_query query = query_of(embedding);
+         warm_hit hit;
+         size_t count = 0;
+         const int code = warm_recall(held.client, wrong ? nullptr : &query, &hit, &count, nullptr);
+         if (code == WARM_OK) warm_hits_release(held.client, &hit, count);
+         return code;
+       }},
+      {"warm_recall_many",
+       [](Held& held, bool wrong) {
+         const warm_query query = query_of(embedding);
+         warm_hit hit;
+         size_t count = 0;
+         const int code = warm_recall_many(held.client, &query, wrong ? 0 : 1, &hit, &count, nullptr);
+         if (code == WARM_OK) warm_hits_release(held.client, &hit, count);
+         return code;
+       }},
+      {"warm_hits_release",
+       [](Held& held, bool wrong) {
+         warm_hit hit{};
+         hit.view = warm_view WARM_VIEW_INIT;
+         return warm_hits_release(held.client, wrong ? nullptr : &hit, 1);
+       }},
+      {"warm_recall_open",
+       [](Held& held, bool wrong) {
+         const warm_query query = query_of(embedding);
+         warm_recall_scan* scan = nullptr;
+         const int code = warm_recall_open(held.client, &query, 1, wrong ? nullptr : &scan);
+         if (code == WARM_OK) warm_recall_close(scan, nullptr, nullptr, nullptr);
+         return code;
+       }},
+      {"warm_recall_work",
+       [](Held& held, bool wrong) {
+         warm_recall_scan* scan = scan_of(held, embedding);
+         const int code = warm_recall_work(wrong ? nullptr : scan);
+         if (scan != nullptr) warm_recall_close(scan, nullptr, nullptr, nullptr);
+         return code;
+       }},
+      {"warm_recall_close",
+       [](Held& held, bool wrong) {
+         warm_recall_scan* scan = scan_of(held, embedding);
+         warm_hit hit;
+         size_t count = 0;
+         const int code = warm_recall_close(scan, &hit, wrong ? nullptr : &count, nullptr);
+         if (code == WARM_E_INVALID && scan != nullptr) warm_recall_close(scan, nullptr, nullptr, nullptr);
+         if (code == WARM_OK) warm_hits_release(held.client, &hit, count);
+         return code;
        }},
       {"warm_stats_get",
        [](Held& held, bool wrong) {
