@@ -388,7 +388,8 @@ template <size_t kWidth>
     for (size_t j = 0; j < kTogether; ++j) {
       Vector values;
       std::memcpy(&values, from + i + j * kWidth, kWidth);
-      __asm__ volatile("" : "+x"(values));  // the compiler may not load it again
+      // The compiler may not load it again. (By name, as below, clang takes no register that the template's own target lacks.)
+      __asm__ volatile("" : : : "memory");
       std::memcpy(to + i + j * kWidth, &values, kWidth);
       bad[j] |= Vector((values & exponent) == exponent);
     }
