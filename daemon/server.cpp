@@ -50,6 +50,7 @@ using session::log_line;
 using session::Priority;
 using store::Store;
 
+constexpr uint32_t kStepsPerTouches = 64;        // while there is other work
 constexpr uint32_t kRoundsPerClockLook = 4;      // of an idle spin
 constexpr uint64_t kRoundsPerWatchdogLook = 1024;
 constexpr uint64_t kShortSleepSpins = 8;         // a sleep shorter than so many full spins is worth spinning for
@@ -69,6 +70,7 @@ class StorePort final : public session::Executor, public session::Numbers {
   }
   void settle() override { store_.settle(); }
   void request_checkpoint() override { store_.request_checkpoint(); }
+  void touch(uint32_t slot, uint64_t put_sequence) override { store_.touch(slot, put_sequence); }
   uint64_t take_session_number() override { return store_.take_session_number(); }
   uint64_t take_channel_number() override { return store_.take_channel_number(); }
 
@@ -149,7 +151,8 @@ class StoreLoop {
 
   // True while the store wants to go on at once.
   bool step() {
-    const bool more = store_.step();
+    bool more = store_.step();
+    if (++steps_ % kStepsPerTouches == 0) more |= sessions_.take_touches();
     // A step may have freed what a request waits for.
     return sessions_.retry() || more;
   }
@@ -181,8 +184,9 @@ class StoreLoop {
       sessions_.refresh_counters();
       refreshed_ns_ = now_ns;
     }
+    const bool more_touches = sessions_.take_touches();
     const uint64_t store_wants_ns = store_.wake_at_ns();
-    if (sessions_.retry() || store_wants_ns == 0) return true;
+    if (sessions_.retry() || store_wants_ns == 0 || more_touches) return true;
     feed_watchdog(now_ns);
     const uint64_t wake_at_ns = std::min(store_wants_ns, watchdog_at_ns_);
     sessions_.wake_watchers();
@@ -218,6 +222,7 @@ class StoreLoop {
   ServiceManager& manager_;
   uint64_t watchdog_at_ns_;
   uint64_t rounds_ = 0;
+  uint32_t steps_ = 0;
 };
 
 // ---- before serving -------------------------------------------------------------------------------------------------------

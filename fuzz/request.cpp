@@ -22,13 +22,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t n) {
     std::memcpy(&r, data + at, sizeof r);
     if (validate_request(r, dimensions, content_bytes_max, in_lane) != RequestVerdict::good) continue;
     const bool put = r.operation == static_cast<uint16_t>(Operation::put);
-    WARM_ASSERT(put || r.operation == static_cast<uint16_t>(Operation::remove));
-    WARM_ASSERT(r.id_bytes >= 1 && r.id_bytes <= kIdBytesMax && r.dimensions == (put ? dimensions : 0));
+    const bool update = r.operation == static_cast<uint16_t>(Operation::update);
+    const bool clear = r.operation == static_cast<uint16_t>(Operation::clear);
+    WARM_ASSERT(put || (in_lane && (update || clear || r.operation == static_cast<uint16_t>(Operation::remove))));
+    WARM_ASSERT(clear ? r.id_bytes == 0 : r.id_bytes >= 1 && r.id_bytes <= kIdBytesMax);
+    WARM_ASSERT(r.dimensions == (put ? dimensions : 0) && (put || r.content_bytes == 0));
+    WARM_ASSERT(put || r.condition != WARM_IF_ABSENT);
     WARM_ASSERT(r.content_bytes <= content_bytes_max && r.content_bytes <= kContentBytesMax);
     WARM_ASSERT(!in_lane || uint64_t{r.dimensions} * 4 + r.id_bytes + r.content_bytes <= kLanePayloadBytes);
     WARM_ASSERT(r.cell < kCellsPerSession && r.session_index < kSessionsPerChannel);
     WARM_ASSERT(r.condition != WARM_IF_SEQUENCE || r.if_sequence < kSequenceEnd);
-    WARM_ASSERT(!put ||
+    WARM_ASSERT(!(put || update) ||
                 (std::isfinite(r.quad.confidence) && std::isfinite(r.quad.activation) && std::isfinite(r.quad.decay_rate)));
   }
 

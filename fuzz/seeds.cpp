@@ -82,6 +82,8 @@ void requests(std::vector<Seed>& seeds) {
   };
   seeds.push_back({"request/put", join(front(0), bytes_of(valid_put()))});
   seeds.push_back({"request/remove", join(front(0), bytes_of(valid_remove()))});
+  seeds.push_back({"request/update", join(front(0), bytes_of(valid_update()))});
+  seeds.push_back({"request/clear", join(front(0), bytes_of(valid_clear()))});
   RequestHeader large = valid_put();
   large.content_bytes = kContentCapBytesDefault;
   seeds.push_back({"request/large", join(front(1), bytes_of(large))});

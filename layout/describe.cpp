@@ -89,10 +89,10 @@ constexpr Field kIntentLine[] = {
     WARM_FIELD(IntentLine, ticket, "of the request"),
     WARM_FIELD(IntentLine, cell, "result cell"),
     WARM_FIELD(IntentLine, status, "what the answer will say"),
-    WARM_FIELD(IntentLine, old_slot, "slot that dies; 2^32 - 1: none"),
+    WARM_FIELD(IntentLine, old_slot, "slot that dies, or is updated; 2^32 - 1: none"),
     WARM_FIELD(IntentLine, new_slot, "slot that is filled; 2^32 - 1: none"),
     WARM_FIELD(IntentLine, quad, "update: the new absolute values"),
-    WARM_FIELD(IntentLine, created_ns, "update: the new absolute value"),
+    WARM_FIELD(IntentLine, created_ns, kZero),
     WARM_FIELD(IntentLine, last_access_ns, "update: the new absolute value"),
     WARM_FIELD(IntentLine, locator, "move: the new locator word"),
     WARM_FIELD(IntentLine, reserved, kZero),
@@ -104,6 +104,7 @@ constexpr Field kNumbersLine[] = {
     WARM_FIELD(NumbersLine, next_session, "the same"),
     WARM_FIELD(NumbersLine, next_channel, "the same"),
     WARM_FIELD(NumbersLine, device_recovery, "1: an I/O error was seen, the page cache is no witness"),
+    WARM_FIELD(NumbersLine, last_update, "sequence of the last update; sequences go on above it"),
     WARM_FIELD(NumbersLine, reserved, kZero),
 };
 static_assert(complete(kNumbersLine, sizeof(NumbersLine)));
@@ -251,6 +252,10 @@ constexpr Field kStatusPage[] = {
     WARM_FIELD(StatusPage, spin_ns, "time the store thread spent looking for work"),
     WARM_FIELD(StatusPage, orphans, "sessions of an earlier daemon whose process lives and has not handed back its pins"),
     WARM_FIELD(StatusPage, slots_prepared, "free slots whose pages are populated"),
+    WARM_FIELD(StatusPage, updates, "scalars of a record set"),
+    WARM_FIELD(StatusPage, touches, "touches applied"),
+    WARM_FIELD(StatusPage, touches_dropped,
+               "touches that found a ring full: as the clients say, untrusted; and what was overrun"),
     WARM_FIELD(StatusPage, reserved5, kZero),
 };
 static_assert(complete(kStatusPage, sizeof(StatusPage)));
@@ -290,6 +295,7 @@ constexpr Field kSessionEntry[] = {
     WARM_FIELD(SessionEntry, memfd_device, "of the session's memfd"),
     WARM_FIELD(SessionEntry, memfd_inode, "of the session's memfd"),
     WARM_FIELD(SessionEntry, since_ns, "when it attached first, nanoseconds since 1970"),
+    WARM_FIELD(SessionEntry, touches_taken, "position up to which its touch ring was read"),
     WARM_FIELD(SessionEntry, reserved, kZero),
 };
 static_assert(complete(kSessionEntry, sizeof(SessionEntry)));
@@ -301,7 +307,7 @@ constexpr Field kResultCell[] = {
                "of the operation, or of the record that refused it; WARM_E_FULL: sessions awaited 32, slots held 32"),
     WARM_FIELD(ResultCell, status, "WARM_OK or WARM_E_*"),
     WARM_FIELD(ResultCell, slot, "of the record; WARM_E_FULL: pid of one of the sessions that are awaited"),
-    WARM_FIELD(ResultCell, limit, "WARM_E_LIMIT and WARM_E_FULL: the limit that was met"),
+    WARM_FIELD(ResultCell, limit, "WARM_E_LIMIT and WARM_E_FULL: the limit that was met; of a clear: the records removed"),
 };
 static_assert(complete(kResultCell, sizeof(ResultCell)));
 
@@ -336,11 +342,13 @@ constexpr Field kRequestHeader[] = {
     WARM_FIELD(RequestHeader, ticket, "next number of the result cell"),
     WARM_FIELD(RequestHeader, session_index, "entry of the session table"),
     WARM_FIELD(RequestHeader, cell, "result cell"),
-    WARM_FIELD(RequestHeader, operation, "1 put, 2 remove"),
+    WARM_FIELD(RequestHeader, operation, "1 put, 2 remove, 3 update, 4 clear"),
     WARM_FIELD(RequestHeader, condition, "0 any, 1 absent, 2 sequence"),
-    WARM_FIELD(RequestHeader, given, "1 content, 2 created, 4 last access"),
-    WARM_FIELD(RequestHeader, id_bytes, "1 to 1024"),
-    WARM_FIELD(RequestHeader, dimensions, "of the embedding; 0: none (remove)"),
+    WARM_FIELD(RequestHeader, given,
+               "put: 1 content, 2 created, 4 last access; update: 1 confidence, 2 activation, 4 decay rate, 8 recall count, 16 "
+               "last access"),
+    WARM_FIELD(RequestHeader, id_bytes, "1 to 1024; 0: none (clear)"),
+    WARM_FIELD(RequestHeader, dimensions, "of the embedding; 0: none (all but put)"),
     WARM_FIELD(RequestHeader, content_bytes, "of the content"),
     WARM_FIELD(RequestHeader, if_sequence, "condition 2: the sequence that the record must have"),
     WARM_FIELD(RequestHeader, created_ns, "when given"),
@@ -373,12 +381,13 @@ constexpr Field kSessionCounters[] = {
     WARM_FIELD(SessionCounters, lane_repairs, "claims taken over from a dead owner"),
     WARM_FIELD(SessionCounters, lanes_fenced, "lanes that this session fenced"),
     WARM_FIELD(SessionCounters, reattaches, "after a restart of the daemon or a larger index"),
+    WARM_FIELD(SessionCounters, touches_dropped, "touches that found the ring full"),
     WARM_FIELD(SessionCounters, reserved, kZero),
 };
 static_assert(complete(kSessionCounters, sizeof(SessionCounters)));
 
 constexpr Field kTouchEntry[] = {
-    WARM_FIELD(TouchEntry, put, "sequence of the record that was read"),
+    WARM_FIELD(TouchEntry, put, "sequence of the record in the low 48 bits; above it 0: one of many gets, 1: a touch"),
     WARM_FIELD(TouchEntry, slot, "of the record"),
     WARM_FIELD(TouchEntry, position, "low half of the entry's position"),
 };
@@ -386,6 +395,7 @@ static_assert(complete(kTouchEntry, sizeof(TouchEntry)));
 
 constexpr Field kTouchRing[] = {
     WARM_FIELD(TouchRing, head, "position of the next entry, from 2^32 - 4 on; writer: the process"),
+    WARM_FIELD(TouchRing, asked, "position behind the last touch: what the daemon is to come for; raised after its entry"),
     WARM_FIELD(TouchRing, reserved, kZero),
     WARM_FIELD(TouchRing, entries, "1024 TouchEntry"),
 };

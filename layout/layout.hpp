@@ -104,7 +104,7 @@ struct IntentLine {
   uint64_t ticket;
   uint32_t cell;           // result cell
   int32_t status;          // what the answer will say
-  uint32_t old_slot;       // kNoSlot: none
+  uint32_t old_slot;       // that dies, or is updated; kNoSlot: none
   uint32_t new_slot;       // kNoSlot: none
   Quad quad;               // update: the new absolute values
   uint64_t created_ns;
@@ -120,7 +120,8 @@ struct NumbersLine {
   uint64_t next_session;
   uint64_t next_channel;
   uint64_t device_recovery;  // 1: the next start must recover from the device (an I/O error was seen)
-  uint64_t reserved[4];
+  uint64_t last_update;      // sequence of the last update: nothing else carries it once the intent is gone
+  uint64_t reserved[3];
 };
 static_assert(sizeof(NumbersLine) == kCacheLineBytes);
 
@@ -334,7 +335,10 @@ struct StatusPage {
   uint64_t spin_ns;
   uint64_t orphans;           // sessions of an earlier daemon whose process lives and has not handed back its pins
   uint64_t slots_prepared;    // free slots whose pages are populated: a put into them meets no fault
-  uint64_t reserved5[446];
+  uint64_t updates;
+  uint64_t touches;           // applied
+  uint64_t touches_dropped;   // overrun, or as the clients say: untrusted
+  uint64_t reserved5[443];
 };
 static_assert(sizeof(StatusPage) == kPageBytes);
 static_assert(offsetof(StatusPage, slots_allocated) == 64 && offsetof(StatusPage, sleeping) == 128);
@@ -379,7 +383,8 @@ struct SessionEntry {
   uint64_t memfd_device;  // of the session's memfd
   uint64_t memfd_inode;
   uint64_t since_ns;      // wall clock, when it attached first
-  uint64_t reserved[8];
+  uint64_t touches_taken; // position up to which its touch ring was read; order: release, after the entries
+  uint64_t reserved[7];
 };
 static_assert(sizeof(SessionEntry) == 128);
 
@@ -389,7 +394,7 @@ struct ResultCell {
   uint64_t sequence;  // of the operation, or of the record that refused it; WARM_E_FULL: a shortage_word
   int32_t status;     // WARM_OK or WARM_E_*
   uint32_t slot;      // WARM_E_FULL: pid of one of the sessions that are awaited; 0: none, or it cannot be seen
-  uint64_t limit;     // WARM_E_LIMIT and WARM_E_FULL: the limit that was met
+  uint64_t limit;     // WARM_E_LIMIT and WARM_E_FULL: the limit that was met; of a clear: the records removed
 };
 static_assert(sizeof(ResultCell) == 32);
 
@@ -431,7 +436,7 @@ struct LaneLock {
 static_assert(sizeof(pthread_mutex_t) == 40 || sizeof(pthread_mutex_t) == 48);
 static_assert(sizeof(LaneLock) >= 128);
 
-enum class Operation : uint16_t { put = 1, remove = 2 };
+enum class Operation : uint16_t { put = 1, remove = 2, update = 3, clear = 4 };
 
 // What a request says. In a lane it is followed by embedding (dimensions * 4 bytes), id, content; in a message by embedding, id.
 struct RequestHeader {
@@ -441,9 +446,9 @@ struct RequestHeader {
   uint32_t cell;
   uint16_t operation;      // Operation
   uint16_t condition;      // WARM_IF_*
-  uint32_t given;          // WARM_GIVEN_*
-  uint32_t id_bytes;
-  uint32_t dimensions;     // 0: no embedding (remove)
+  uint32_t given;          // put: WARM_GIVEN_*; update: WARM_SET_*
+  uint32_t id_bytes;       // 0: none (clear)
+  uint32_t dimensions;     // 0: no embedding (all but put)
   uint64_t content_bytes;
   uint64_t if_sequence;
   uint64_t created_ns;
@@ -494,20 +499,31 @@ struct SessionCounters {
   uint64_t lane_repairs;
   uint64_t lanes_fenced;
   uint64_t reattaches;
-  uint64_t reserved[507];
+  uint64_t touches_dropped;  // that found the ring full
+  uint64_t reserved[506];
 };
 static_assert(sizeof(SessionCounters) == kPageBytes);
 
+// What an entry of the touch ring says of its record.
+enum class TouchKind : uint16_t { get = 0, touch = 1 };  // get: one of many, for hotness; touch: it was used
+
 // Lossy; read by the daemon when it likes.
-struct TouchEntry {
-  uint64_t put;      // sequence of the record that was read
+struct alignas(16) TouchEntry {
+  uint64_t put;      // sequence of the record 48, TouchKind 16
   uint32_t slot;
   uint32_t position; // low half of the entry's position
 };
 static_assert(sizeof(TouchEntry) == 16);
+inline void store_entry(TouchEntry& shared, const TouchEntry& value) noexcept {
+  store_quad(reinterpret_cast<Quad&>(shared), std::bit_cast<Quad>(value));
+}
+inline TouchEntry load_entry(const TouchEntry& shared) noexcept {
+  return std::bit_cast<TouchEntry>(load_quad(reinterpret_cast<const Quad&>(shared)));
+}
 struct TouchRing {
   uint64_t head;     // writer: the process; starts at kWrapStart
-  uint64_t reserved[7];
+  uint64_t asked;  // behind the last touch: what the daemon is to come for; writer: the process; order: raised after its entry
+  uint64_t reserved[6];
   TouchEntry entries[kTouchEntries];
 };
 
@@ -515,11 +531,11 @@ struct SessionRegion {
   SessionHeader header;
   SessionCounters counters;
   uint32_t sleep[kCellsPerSession];  // per result cell: 1 = a thread sleeps on it; the daemon clears it before it wakes
-  uint32_t notify;                   // 1 = a byte on the socket with the next answer; the daemon clears it before it sends
+  uint32_t notify;  // 1 = a byte on the socket with the next answer; the daemon clears it before it sends
   uint8_t reserved0[kPageBytes - kCellsPerSession * 4 - 4];
   TouchRing touches;
   uint8_t reserved1[4032];
-  uint32_t pins[kViewsMax];          // slot + 1; 0 = no pin. order: exchange to pin, release to clear
+  uint32_t pins[kViewsMax];  // slot + 1; 0 = no pin. order: exchange to pin, release to clear
 };
 static_assert(offsetof(SessionRegion, notify) == 9216, "a cache line of its own");
 static_assert(offsetof(SessionRegion, sleep) == 8192 && offsetof(SessionRegion, touches) == 12288);

@@ -19,6 +19,8 @@ constexpr uint64_t kSegmentFileBytesMax =
     (sizeof(SegmentHeader) + record_bytes(kIdBytesMax, kContentBytesMax) + kPageBytes - 1) / kPageBytes * kPageBytes;
 // Features of the tier that this code knows and that change what older code would do.
 constexpr uint64_t kIncompatibleFlagsKnown = 0;
+constexpr uint32_t kSetKnown =
+    WARM_SET_CONFIDENCE | WARM_SET_ACTIVATION | WARM_SET_DECAY_RATE | WARM_SET_RECALL_COUNT | WARM_SET_LAST_ACCESS;
 constexpr uint32_t kGivenKnown = WARM_GIVEN_CONTENT | WARM_GIVEN_CREATED | WARM_GIVEN_LAST_ACCESS;
 
 template <typename T>
@@ -226,27 +228,34 @@ Verdict validate_session_header(std::span<const std::byte> bytes, uint64_t file_
 
 RequestVerdict validate_request(const RequestHeader& request, uint32_t dimensions, uint64_t content_bytes_max,
                                 bool in_lane) noexcept {
-  const bool put = request.operation == static_cast<uint16_t>(Operation::put);
-  const bool remove = request.operation == static_cast<uint16_t>(Operation::remove);
+  const auto is = [&](Operation operation) { return request.operation == static_cast<uint16_t>(operation); };
+  const bool put = is(Operation::put);
+  const bool update = is(Operation::update);
+  const bool clear = is(Operation::clear);
   // The socket carries what does not fit a lane, and that is content.
-  if (!put && (!remove || !in_lane)) return RequestVerdict::unknown_operation;
-  if (request.condition > WARM_IF_SEQUENCE || (remove && request.condition == WARM_IF_ABSENT))
+  if (!put && ((!is(Operation::remove) && !update && !clear) || !in_lane)) return RequestVerdict::unknown_operation;
+  if (request.condition > WARM_IF_SEQUENCE || (!put && request.condition == WARM_IF_ABSENT) ||
+      (clear && request.condition != WARM_IF_ANY)) {
     return RequestVerdict::bad_condition;
-  if ((request.given & ~(put ? kGivenKnown : 0U)) != 0 || request.reserved0 != 0 || !all_zero(request.reserved)) {
+  }
+  const uint32_t given_known = put ? kGivenKnown : update ? kSetKnown : 0U;
+  if ((request.given & ~given_known) != 0 || (update && request.given == 0) || request.reserved0 != 0 ||
+      !all_zero(request.reserved)) {
     return RequestVerdict::bad_given;
   }
-  if (request.id_bytes < 1 || request.id_bytes > kIdBytesMax) return RequestVerdict::id_length;
+  if (clear ? request.id_bytes != 0 : request.id_bytes < 1 || request.id_bytes > kIdBytesMax) return RequestVerdict::id_length;
   if (request.dimensions != (put ? dimensions : 0)) return RequestVerdict::wrong_dimensions;
   if (request.content_bytes > content_bytes_max || request.content_bytes > kContentBytesMax)
     return RequestVerdict::content_length;
-  const bool with_content = (request.given & WARM_GIVEN_CONTENT) != 0;
+  const bool with_content = put && (request.given & WARM_GIVEN_CONTENT) != 0;
   if (!with_content && (request.content_bytes != 0 || !in_lane)) return RequestVerdict::content_length;
   if (in_lane && uint64_t{request.dimensions} * sizeof(float) + request.id_bytes + request.content_bytes > kLanePayloadBytes) {
     return RequestVerdict::does_not_fit_lane;
   }
   if (request.cell >= kCellsPerSession || request.session_index >= kSessionsPerChannel) return RequestVerdict::bad_cell;
   if (request.condition == WARM_IF_SEQUENCE && request.if_sequence >= kSequenceEnd) return RequestVerdict::bad_number;
-  if (put && !(finite(request.quad.confidence) && finite(request.quad.activation) && finite(request.quad.decay_rate))) {
+  if ((put || update) &&
+      !(finite(request.quad.confidence) && finite(request.quad.activation) && finite(request.quad.decay_rate))) {
     return RequestVerdict::not_finite;
   }
   return RequestVerdict::good;

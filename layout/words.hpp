@@ -91,6 +91,12 @@ constexpr uint64_t shortage_word(uint32_t sessions_awaited, uint32_t slots_held)
 constexpr uint32_t sessions_awaited_of(uint64_t shortage) noexcept { return static_cast<uint32_t>(shortage >> 32); }
 constexpr uint32_t slots_held_of(uint64_t shortage) noexcept { return static_cast<uint32_t>(shortage); }
 
+// ---- touch: sequence of the record in the low 48 bits, kind in the high 16
+// ------------------------------------------------------
+
+constexpr uint64_t touch_word(uint64_t put_sequence, uint16_t kind) noexcept { return put_sequence | uint64_t{kind} << 48; }
+constexpr uint16_t touch_kind(uint64_t word) noexcept { return static_cast<uint16_t>(word >> 48); }
+
 // ---- feed entry -------------------------------------------------------------------------------------------------------------
 
 enum class ChangeKind : uint16_t { put = 1, replace = 2, remove = 3, update = 4, move = 5 };

@@ -148,12 +148,25 @@ base::Status check_list(const void* list, const char* name, size_t count, const 
 base::Status check_remove(const void* id, size_t id_bytes, uint32_t condition, uint64_t if_sequence, uint32_t flags) {
   if (auto ok = check_id(id, id_bytes); !ok) return ok;
   if (condition != WARM_IF_ANY && condition != WARM_IF_SEQUENCE) {
-    return base::fail(WARM_E_INVALID, "condition is %u; a remove knows WARM_IF_ANY and WARM_IF_SEQUENCE", condition);
+    return base::fail(WARM_E_INVALID, "condition is %u; here it is WARM_IF_ANY or WARM_IF_SEQUENCE", condition);
   }
   if (condition == WARM_IF_SEQUENCE && if_sequence >= layout::kSequenceEnd) {
     return base::fail(WARM_E_INVALID, "if_sequence is %lu; sequences are below %lu", if_sequence, layout::kSequenceEnd);
   }
   return check_flags(flags);
+}
+
+base::Status check_update(const warm_update* update) {
+  constexpr uint32_t kSetKnown =
+      WARM_SET_CONFIDENCE | WARM_SET_ACTIVATION | WARM_SET_DECAY_RATE | WARM_SET_RECALL_COUNT | WARM_SET_LAST_ACCESS;
+  if (auto ok = check_struct(update, "update", "WARM_UPDATE_INIT"); !ok) return ok;
+  if (std::any_of(std::begin(update->reserved), std::end(update->reserved), [](auto r) { return r != 0; }))
+    return base::fail(WARM_E_INVALID, "reserved fields of update are not zero");
+  if ((update->set & ~kSetKnown) != 0)
+    return base::fail(WARM_E_INVALID, "set has the unknown bits %#x", update->set & ~kSetKnown);
+  if (update->set == 0) return base::fail(WARM_E_INVALID, "set is 0; an update sets something");
+  // Its condition is one of a remove's.
+  return check_remove(update->id, update->id_bytes, update->condition, update->if_sequence, update->flags);
 }
 
 uint64_t timeout_ns_of(const warm_options* options) noexcept {
@@ -260,6 +273,41 @@ int warm_remove(warm_client* client, const void* id, size_t id_bytes, uint32_t c
     if (auto ok = check_client(client); !ok) return report(ok);
     if (auto ok = check_remove(id, id_bytes, condition, if_sequence, flags); !ok) return report(ok);
     return store(remove(client->client->state(), id, id_bytes, condition, if_sequence), ret_sequence);
+  });
+}
+
+int warm_update_scalars(warm_client* client, const warm_update* update, uint64_t* ret_sequence) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_update(update); !ok) return report(ok);
+    return store(update_scalars(client->client->state(), *update), ret_sequence);
+  });
+}
+
+int warm_update_submit(warm_client* client, const warm_update* update, warm_ticket* ret_ticket) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_update(update); !ok) return report(ok);
+    if (ret_ticket == nullptr) return say(WARM_E_INVALID, "ret_ticket is NULL");
+    return store(hand_in_update(client->client->state(), *update), ret_ticket);
+  });
+}
+
+int warm_clear(warm_client* client, uint64_t* ret_removed) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    return store(clear(client->client->state()), ret_removed);
+  });
+}
+
+int warm_touch(warm_client* client, const warm_id* ids, size_t count, size_t* ret_taken) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (count != 0 && ids == nullptr) return say(WARM_E_INVALID, "ids is NULL");
+    for (size_t i = 0; i < count; ++i) {
+      if (auto ok = check_id(ids[i].data, ids[i].bytes); !ok) return report(ok);
+    }
+    return store(touch(client->client->state(), ids, count), ret_taken);
   });
 }
 

@@ -617,15 +617,26 @@ void ClientState::flush_counters(ThreadRecord& me) noexcept {
   if (me.misses != 0) layout::fetch_add(counters.misses, std::exchange(me.misses, 0));
 }
 
+// Never over what the daemon has not read. What only shows hotness leaves half of the ring to touches, for nobody calls the
+// daemon for it.
+bool ClientState::leave_trace(const Link& link, uint64_t put_sequence, uint32_t slot, layout::TouchKind kind) noexcept {
+  layout::TouchRing& ring = link.region().touches;
+  const uint64_t room = kind == layout::TouchKind::touch ? layout::kTouchEntries : layout::kTouchEntries / 2;
+  if (layout::load_relaxed(ring.head) - link.touches_taken() >= room) return false;
+  const uint64_t position = layout::fetch_add(ring.head, 1);
+  layout::store_entry(ring.entries[position % layout::kTouchEntries],
+                      {.put = layout::touch_word(put_sequence, static_cast<uint16_t>(kind)),
+                       .slot = slot,
+                       .position = static_cast<uint32_t>(position)});
+  if (kind == layout::TouchKind::touch) layout::raise_to(ring.asked, position + 1);
+  return true;
+}
+
 void ClientState::tick(ThreadRecord& me, uint64_t put_sequence, uint32_t slot, bool segments_changed) noexcept {
   me.gets_until_tick = kGetsPerTick;
   flush_counters(me);
   // Hotness: one get in 64 leaves a trace, and may be lost.
-  layout::TouchRing& touches = me.link->region().touches;
-  const uint64_t position = layout::fetch_add(touches.head, 1);
-  const layout::TouchEntry entry{.put = put_sequence, .slot = slot, .position = static_cast<uint32_t>(position)};
-  auto& place = reinterpret_cast<layout::Quad&>(touches.entries[position % layout::kTouchEntries]);
-  layout::store_quad(place, std::bit_cast<layout::Quad>(entry));
+  leave_trace(*me.link, put_sequence, slot, layout::TouchKind::get);
   if (segments_changed) refresh_segments_without_waiting();
   if (reap_wanted_.load(std::memory_order_relaxed) && mutex_.try_lock()) {
     const std::lock_guard guard(mutex_, std::adopt_lock);

@@ -136,6 +136,8 @@ class ClientState {
   }
   // Each 64th get of a thread: counters, and segments that came or went.
   void tick(ThreadRecord& me, uint64_t put_sequence, uint32_t slot, bool segments_changed) noexcept;
+  // An entry of the touch ring. False: there is no room.
+  static bool leave_trace(const Link& link, uint64_t put_sequence, uint32_t slot, layout::TouchKind kind) noexcept;
   [[nodiscard]] Link* find_link(uint64_t link_id) const noexcept;
   [[nodiscard]] uint64_t views_out() noexcept;
   // The last view in a retired segment has gone.

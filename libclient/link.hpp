@@ -43,6 +43,8 @@ class Link {
   [[nodiscard]] std::byte* entry(uint32_t lane, uint64_t number) const noexcept {
     return channel_ + layout::channel_entry_offset(lanes, lane, number);
   }
+  // How far the daemon has read this session's touch ring.
+  [[nodiscard]] uint64_t touches_taken() const noexcept { return layout::load_acquire(sessions_[session_index].touches_taken); }
   // Whether the daemon says that this session is over.
   [[nodiscard]] bool session_dead(uint64_t session_number) const noexcept;
   // What says so of this link's own session; outlives the link as long as somebody holds it.

@@ -28,6 +28,20 @@ base::Result<Presence> exists(ClientState& state, const void* id, size_t id_byte
       state, id, id_bytes, [](ThreadRecord&, const Attachment&, InPlace&, const Record&) { return Lookup::found; });
 }
 
+base::Result<Touched> touch_record(ClientState& state, const void* id, size_t id_bytes) {
+  Touched touched = Touched::absent;
+  auto presence = seek<Want::facts, InPlace, false>(
+      state, id, id_bytes, [&](ThreadRecord&, const Attachment& a, InPlace&, const Record& record) {
+        const uint64_t sequence = layout::sequence_of(record.line.put);
+        const bool room = ClientState::leave_trace(*a.link, sequence, record.slot, layout::TouchKind::touch);
+        if (!room) layout::fetch_add(a.link->region().counters.touches_dropped, 1);
+        touched = room ? Touched::yes : Touched::dropped;
+        return Lookup::found;
+      });
+  if (!presence) return base::pass(std::move(presence));
+  return touched;
+}
+
 base::Status read_stats(ClientState& state, warm_stats& ret_stats) {
   ThreadRecord& me = state.thread();
   ClientState::flush_counters(me);
@@ -56,6 +70,9 @@ base::Status read_stats(ClientState& state, warm_stats& ret_stats) {
       ret_stats.channels = load_relaxed(page.channels);
       ret_stats.puts = load_relaxed(page.puts);
       ret_stats.removes = load_relaxed(page.removes);
+      ret_stats.updates = load_relaxed(page.updates);
+      ret_stats.touches = load_relaxed(page.touches);
+      ret_stats.touches_dropped = load_relaxed(page.touches_dropped);
       ret_stats.refused = load_relaxed(page.refused);
       ret_stats.gets = load_relaxed(page.gets);
       ret_stats.misses = load_relaxed(page.misses);

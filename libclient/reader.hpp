@@ -14,6 +14,9 @@ namespace warmtier::libclient {
 // `flags`: WARM_VERIFY, WARM_COPY.
 base::Result<Presence> get(ClientState& state, const void* id, size_t id_bytes, uint32_t flags, warm_view& ret_view);
 base::Result<Presence> exists(ClientState& state, const void* id, size_t id_bytes);
+// Leaves a touch of the record for the daemon; a ring without room counts a drop.
+enum class Touched { yes, dropped, absent };
+base::Result<Touched> touch_record(ClientState& state, const void* id, size_t id_bytes);
 // WARM_E_INVALID for another client's view.
 base::Status release(ClientState& state, warm_view& view) noexcept;
 // WARM_VIEW_*; WARM_E_STALE for a view from before a fork, a recovery or a lost session.

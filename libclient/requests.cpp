@@ -35,17 +35,6 @@ bool spinning_pays() noexcept {
   return several;
 }
 
-// A daemon that dozes is told; one that is gone is noticed. True when it had to be told. Inside.
-bool ring(const Attachment& a) noexcept {
-  layout::fence_full();
-  if (layout::load_acquire(a.status->sleeping) == 0) return false;
-  if (::send(a.connection->socket.get(), &layout::kDoorbellByte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN &&
-      errno != EINTR) {
-    a.connection->gone.store(true, std::memory_order_release);
-  }
-  return true;
-}
-
 // Whether there is a daemon to publish for. A dead one left its page as it was: if that says "asleep", asking the socket costs
 // little beside the doorbell; if it died at work, the waiting finds out. Inside.
 bool daemon_there(const Attachment& a) noexcept {
@@ -195,6 +184,16 @@ std::unexpected<base::Error> full(const Answer& answer) {
 
 }  // namespace
 
+bool ring(const Attachment& a) noexcept {
+  layout::fence_full();
+  if (layout::load_acquire(a.status->sleeping) == 0) return false;
+  if (::send(a.connection->socket.get(), &layout::kDoorbellByte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN &&
+      errno != EINTR) {
+    a.connection->gone.store(true, std::memory_order_release);
+  }
+  return true;
+}
+
 base::Result<Link*> ready_link(ClientState& state, ThreadRecord& me, Patience& patience) {
   for (;;) {
     state.enter(me);
@@ -290,8 +289,10 @@ base::Result<uint64_t> outcome(const Answer& answer) {
 warm_result result_of(const base::Result<Answer>& answer) {
   if (!answer) return {.code = answer.error().code, .reserved = 0, .sequence = 0};
   const auto sequence = outcome(*answer);
+  const int32_t code = sequence ? WARM_OK : sequence.error().code;
   // A refusal names the record that was in the way.
-  return {.code = sequence ? WARM_OK : sequence.error().code, .reserved = 0, .sequence = answer->sequence};
+  const bool named = code == WARM_OK || code == WARM_E_EXISTS || code == WARM_E_CHANGED;
+  return {.code = code, .reserved = 0, .sequence = named ? answer->sequence : 0};
 }
 
 base::Result<StoreLimits> limits_of(ClientState& state, ThreadRecord& me, Patience& patience) {

@@ -93,6 +93,8 @@ base::Result<Link*> ready_link(ClientState& state, ThreadRecord& me, Patience& p
 base::Result<uint32_t> claim_cell(ClientState& state, Link& link, const ThreadRecord& me, Patience& patience);
 // Who asks, and where the answer goes.
 void address(OutgoingRequest& outgoing, const Request& request) noexcept;
+// A daemon that dozes is told; one that is gone is noticed. True when it had to be told. Inside.
+bool ring(const Attachment& a) noexcept;
 struct Handed {
   uint32_t count = 0;  // published; 0: no lane took any
   uint32_t lane = 0;

@@ -120,6 +120,7 @@ void Channel::begin_session(const std::shared_ptr<Session>& session) {
   layout::store_relaxed(entry.start_time, session->process.start_time);
   layout::store_relaxed(entry.pidfs_inode, session->process.pidfs_inode);
   layout::store_relaxed(entry.socket_done, 0);
+  layout::store_relaxed(entry.touches_taken, layout::kWrapStart);
   layout::store_relaxed(entry.memfd_device, session->memfd.device);
   layout::store_relaxed(entry.memfd_inode, session->memfd.inode);
   layout::store_relaxed(entry.since_ns, session->since_ns);

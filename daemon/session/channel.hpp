@@ -34,6 +34,7 @@ struct CountersSeen {
   uint64_t misses = 0;
   uint64_t lane_repairs = 0;
   uint64_t lanes_fenced = 0;
+  uint64_t touches_dropped = 0;
 };
 
 // One warm_open of one process, as the daemon knows it. The intake thread makes it and reads what does not change; `region` and
@@ -49,6 +50,7 @@ struct Session {
   uint64_t number = 0;
   base::WriteMapping region;  // none: a process of an earlier daemon that has not handed it back
   CountersSeen seen;
+  uint64_t touches_seen = 0;  // the mark of its touch ring for which it was read
   bool live = false;
 
   [[nodiscard]] layout::SessionRegion* shared() const noexcept { return reinterpret_cast<layout::SessionRegion*>(region.data()); }
@@ -69,6 +71,8 @@ class Executor {
   virtual store::Disposition execute(const store::Request& request, const store::Origin& origin, store::Answer& ret_answer) = 0;
   // The answer is out: what nobody waits for.
   virtual void settle() {}
+  // Nothing happens when the slot does not hold that record; both are what a client says.
+  virtual void touch(uint32_t slot, uint64_t put_sequence) = 0;
 };
 
 // The store's limits, as the lanes check them.
@@ -133,6 +137,10 @@ class Channel {
   // The store went on: what had to wait is tried again.
   void retry_stalled() noexcept;
   [[nodiscard]] bool any_stalled() const noexcept { return stalled_count_ > 0; }
+  // Touches of all sessions that may write: a bounded number of each. True while there are more.
+  bool take_touches(Executor& executor, layout::StatusPage& status);
+  [[nodiscard]] bool any_touches() const noexcept;
+
   // Sessions that asked to be told and were answered since the last call.
   [[nodiscard]] bool any_to_notify() const noexcept { return !to_notify_.empty(); }
   std::vector<std::shared_ptr<Session>> take_to_notify() { return std::exchange(to_notify_, {}); }
@@ -147,6 +155,7 @@ class Channel {
   Channel(Results results, uint32_t lanes);
   Served serve_lane(uint32_t lane, Executor& executor, const RequestLimits& limits, layout::StatusPage& status);
   void count_done(uint32_t lane, uint64_t number) noexcept;
+  bool take_touches_of(Session& session, Executor& executor, layout::StatusPage& status);
   void wake(const Session& session, uint32_t cell_index, layout::ResultCell& cell);
   Session* find_session(uint32_t index, uint64_t number) const noexcept {
     if (index >= layout::kSessionsPerChannel) return nullptr;

@@ -137,6 +137,7 @@ base::Result<NewSession> make_session(Room& room, layout::Access access, const P
   shared.header.pin_cells = layout::kViewsMax;
   shared.header.pins_offset = offsetof(layout::SessionRegion, pins);
   shared.touches.head = layout::kWrapStart;
+  shared.touches.asked = layout::kWrapStart;
   WARM_FAILPOINT("daemon.handshake.prepared");
   return made;
 }

@@ -38,6 +38,10 @@ void answer_cell(ResultCell& cell, uint64_t ticket, const Answer& answer) noexce
   WARM_FAILPOINT("daemon.result.after");
 }
 
+layout::Access access_needed(const RequestHeader& valid) noexcept {
+  return valid.operation == static_cast<uint16_t>(layout::Operation::clear) ? layout::Access::admin : layout::Access::write;
+}
+
 // One open ticket a cell: the next one, or one that was skipped to. Anything else is answered already, or not ours.
 enum class Ticket { open, answered, out_of_range };
 Ticket ticket_state(const ResultCell& cell, uint64_t ticket) noexcept {
@@ -122,7 +126,7 @@ Served Channel::serve_lane(uint32_t lane, Executor& executor, const RequestLimit
   Answer answer = answer_to_bad_request(header, limits, true);
   if (answer.status != WARM_OK) {
     layout::count(status.bad_requests);
-  } else if (session->access < layout::Access::write) {
+  } else if (session->access < access_needed(header)) {
     answer.status = WARM_E_ACCESS;
     layout::count(status.refused);
   } else {

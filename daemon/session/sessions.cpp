@@ -97,7 +97,8 @@ void Sessions::note_counters(Session& session) {
   session.seen = {.gets = layout::load_relaxed(counters.gets),
                   .misses = layout::load_relaxed(counters.misses),
                   .lane_repairs = layout::load_relaxed(counters.lane_repairs),
-                  .lanes_fenced = layout::load_relaxed(counters.lanes_fenced)};
+                  .lanes_fenced = layout::load_relaxed(counters.lanes_fenced),
+                  .touches_dropped = layout::load_relaxed(counters.touches_dropped)};
 }
 
 void Sessions::handle(Resume message) {
@@ -245,6 +246,12 @@ bool Sessions::serve() {
   return any;
 }
 
+bool Sessions::take_touches() {
+  bool more = false;
+  for (Channel* channel : active_) more |= channel->take_touches(executor_, status_);
+  return more;
+}
+
 bool Sessions::retry_ends() {
   const size_t before = ending_.size();
   for (auto& session : std::exchange(ending_, {})) {
@@ -269,7 +276,8 @@ bool Sessions::retry() {
 
 bool Sessions::anything_published() const noexcept {
   if (!puts_.empty() && !puts_stalled_) return true;
-  return std::ranges::any_of(active_, [](const Channel* channel) { return channel->anything_published(); });
+  return std::ranges::any_of(active_,
+                             [](const Channel* channel) { return channel->anything_published() || channel->any_touches(); });
 }
 
 void Sessions::add_counters(Session& session) {
@@ -283,6 +291,7 @@ void Sessions::add_counters(Session& session) {
   add(status_.misses, session.seen.misses, counters.misses);
   add(status_.lane_repairs, session.seen.lane_repairs, counters.lane_repairs);
   add(status_.lanes_fenced, session.seen.lanes_fenced, counters.lanes_fenced);
+  add(status_.touches_dropped, session.seen.touches_dropped, counters.touches_dropped);
 }
 
 void Sessions::refresh_counters() {

@@ -45,6 +45,8 @@ class Sessions final : public store::PinSource {
   bool take_mail();
   // One round: at most one request of each lane. True when something was answered.
   bool serve();
+  // What clients say was used: a bounded step. True while there is more.
+  bool take_touches();
   // The store went on, or time did: what had to wait is tried again. True when something came of it.
   bool retry();
   [[nodiscard]] bool anything_stalled() const noexcept;

@@ -113,12 +113,14 @@ base::Status Recovery::open_segments() {
   return {};
 }
 
-// The one operation that was in progress. By its last word: a remove once begun is finished; a put or replace happened iff its
-// put sequence is stored.
+// The one operation that was in progress. By its last word: a remove or update once begun is finished; a put or replace
+// happened iff its put sequence is stored.
 void Recovery::decide_intent() {
   layout::IntentLine& shared = tier_.control().intent;
   layout::IntentLine intent;
   std::memcpy(&intent, &shared, sizeof intent);
+  // What carries an update's number once the intent is gone.
+  if (const uint64_t update = tier_.control().numbers.last_update; update < layout::kSequenceMax) saw(update);
   const uint64_t sequence = intent.state;
   if (sequence == 0 || sequence >= layout::kSequenceEnd) return;
   saw(sequence);
@@ -136,6 +138,16 @@ void Recovery::decide_intent() {
   };
   if (kind == layout::IntentKind::remove) {
     if (WARM_RULE("store.remove_is_finished")) finish_death();
+    carried_out = true;
+  } else if (kind == layout::IntentKind::update && in_range(intent.old_slot)) {
+    // Redone from the absolute values, whatever of it was stored.
+    SlotLine& line = tier_.line(intent.old_slot);
+    WARM_FAILPOINT("store.recovery_before_update");
+    if (WARM_RULE("store.update_is_redone") && layout::live(line.put, line.dead)) {
+      layout::store_quad(line.quad, intent.quad);
+      layout::store_relaxed(line.last_access_ns, intent.last_access_ns);
+    }
+    layout::store_release(tier_.control().numbers.last_update, sequence);
     carried_out = true;
   } else if ((kind == layout::IntentKind::put || kind == layout::IntentKind::replace) && in_range(intent.new_slot)) {
     SlotLine& line = tier_.line(intent.new_slot);

@@ -78,6 +78,9 @@ class Store::Impl {
   Disposition put(const Request& asked, const Origin& origin, Answer& answer);
   Disposition remove(const Request& request, const Origin& origin, Answer& answer);
   void settle();
+  Disposition update(const Request& request, const Origin& origin, Answer& answer);
+  Disposition clear(const Origin& origin, Answer& answer);
+  bool touch(uint32_t slot, uint64_t put_sequence);
   bool step();
   uint64_t wake_at_ns();
   base::Status close_cleanly();
@@ -116,6 +119,13 @@ class Store::Impl {
     IndexTable table;
     uint64_t cursor = 0;
   };
+  // Of a request that waits in its lane until every slot that was there when it began was looked at.
+  struct Clear {
+    Origin origin;
+    uint64_t next = 0;
+    uint64_t end = 0;
+    uint64_t removed = 0;
+  };
 
   Disposition refuse(Answer& answer, int32_t code, uint64_t sequence, uint64_t limit);
   Disposition refuse_for_slots(Answer& answer);
@@ -127,11 +137,15 @@ class Store::Impl {
   Reservation reserve_room(uint64_t bytes, const Request& request, Room& room);
   void fill_record(const Request& request, Room& room);
   bool reserve_cells(uint64_t hash, const std::optional<Found>& found, Cells& cells);
-  void write_intent(layout::IntentKind kind, uint64_t sequence, const Origin& origin, uint32_t old_slot, uint32_t new_slot);
+  void write_intent(layout::IntentKind kind, uint64_t sequence, const Origin& origin, uint32_t old_slot, uint32_t new_slot,
+                    const layout::Quad& quad = {}, uint64_t last_access_ns = 0);
   void end_record(const Found& found, uint64_t sequence);
   [[nodiscard]] uint32_t fetch_line(uint64_t hash) const;
   void fetch_header(uint32_t slot) const;
   void fetch_for_next() const;
+  uint64_t remove_found(const Found& found, const Origin& origin);
+  bool take_id_of(uint32_t slot);
+  void advance_clear();
   void seal_active();
   void adopt_active(std::unique_ptr<Segment> segment);
   void unlink_dead_segments();
@@ -178,6 +192,7 @@ class Store::Impl {
   std::optional<Doubling> doubling_;
   std::optional<IndexTable> next_table_;
   Unsettled unsettled_;
+  std::optional<Clear> clear_;
   std::optional<Checkpoint> checkpoint_;
   std::unique_ptr<Preparer> preparer_;
   base::Fd events_;  // epoll over the completions' and the preparer's eventfd
@@ -208,6 +223,7 @@ class Store::Impl {
   uint64_t dirty_since_ns_ = 0;
   uint32_t steps_ = 0;
   bool changed_ = true;
+  bool touched_ = false;  // since the last checkpoint began
   uint32_t table_log2_wanted_ = 0;
 
   // The request in progress.
@@ -501,8 +517,9 @@ bool Store::Impl::reserve_cells(uint64_t hash, const std::optional<Found>& found
 
 // ---- changing ----------------------------------------------------------------------------------------------------------------
 
+// `quad` and `last_access_ns`: of an update, the new absolute values.
 void Store::Impl::write_intent(layout::IntentKind kind, uint64_t sequence, const Origin& origin, uint32_t old_slot,
-                               uint32_t new_slot) {
+                               uint32_t new_slot, const layout::Quad& quad, uint64_t last_access_ns) {
   layout::IntentLine& intent = tier_->control().intent;
   if (WARM_RULE("store.intent_cleared_first")) layout::store_release(intent.state, 0);
   layout::fence_release();
@@ -517,6 +534,10 @@ void Store::Impl::write_intent(layout::IntentKind kind, uint64_t sequence, const
   layout::store_relaxed(intent.cell, origin.cell);
   layout::store_relaxed(intent.old_slot, old_slot);
   layout::store_relaxed(intent.new_slot, new_slot);
+  if (kind == layout::IntentKind::update) {
+    layout::store_quad(intent.quad, quad);
+    layout::store_relaxed(intent.last_access_ns, last_access_ns);
+  }
   WARM_FAILPOINT("store.intent_filled");
   layout::store_release(intent.state, sequence);
   WARM_FAILPOINT("store.intent_stored");
@@ -776,21 +797,26 @@ Disposition Store::Impl::remove(const Request& request, const Origin& origin, An
     layout::count(status().refused);
     return condition_refusal(header, old_sequence, answer);
   }
+  const uint64_t sequence = remove_found(*found, origin);
+  answer = {.status = WARM_OK, .sequence = sequence, .slot = found->slot, .limit = 0};
+  return Disposition::effect;
+}
+
+// Of the record whose id and hash are those in progress.
+uint64_t Store::Impl::remove_found(const Found& found, const Origin& origin) {
   Cells cells;
   WARM_ASSERT(reserve_cells(hash_, found, cells));  // they exist
-
   const uint64_t sequence = next_sequence_++;
-  write_intent(layout::IntentKind::remove, sequence, origin, found->slot, layout::kNoSlot);
+  write_intent(layout::IntentKind::remove, sequence, origin, found.slot, layout::kNoSlot);
   if (cells.new_place && WARM_RULE("store.remove_from_both_tables")) doubling_->table.remove(*cells.new_place);
   WARM_FAILPOINT("store.new_cell_removed");
   index_.remove(cells.old_place);
   WARM_FAILPOINT("store.cell_removed");
   const bool feed_first = WARM_RULE("store.feed_before_death");
-  if (feed_first) feed_->append(sequence, layout::ChangeKind::remove, found->slot, id_, id_bytes_);
+  if (feed_first) feed_->append(sequence, layout::ChangeKind::remove, found.slot, id_, id_bytes_);
   WARM_FAILPOINT("store.remove_feed_stored");
-  end_record(*found, sequence);
-  if (!feed_first) feed_->append(sequence, layout::ChangeKind::remove, found->slot, id_, id_bytes_);
-  answer = {.status = WARM_OK, .sequence = sequence, .slot = found->slot, .limit = 0};
+  end_record(found, sequence);
+  if (!feed_first) feed_->append(sequence, layout::ChangeKind::remove, found.slot, id_, id_bytes_);
   layout::StatusPage& page = status();
   layout::store_relaxed(page.feed_head, feed_->head());
   layout::store_release(page.sequence, sequence);
@@ -798,7 +824,118 @@ Disposition Store::Impl::remove(const Request& request, const Origin& origin, An
   layout::store_relaxed(page.records, page.records - 1);
   changed_ = true;
   unsettled_.sequence = sequence;
+  return sequence;
+}
+
+// In place. The line's own sequence stays: what names this one is the intent, then the line of numbers.
+Disposition Store::Impl::update(const Request& request, const Origin& origin, Answer& answer) {
+  const layout::RequestHeader& header = request.header;
+  if (doubling_) advance_doubling(kDoublingHomesPerPut);
+  if (next_sequence_ >= layout::kSequenceMax) return refuse(answer, WARM_E_LIMIT, 0, layout::kSequenceMax);
+  take_request_id(request);
+  const std::optional<Found> found = find(hash_);
+  if (!found) return refuse(answer, header.condition == WARM_IF_SEQUENCE ? WARM_E_CHANGED : WARM_E_NOT_FOUND, 0, 0);
+  SlotLine& line = tier_->line(found->slot);
+  const uint64_t put_sequence = layout::sequence_of(line.put);
+  if (header.condition == WARM_IF_SEQUENCE && put_sequence != header.if_sequence) {
+    layout::count(status().refused);
+    return condition_refusal(header, put_sequence, answer);
+  }
+  const auto set = [&](uint32_t bit) { return (header.given & bit) != 0; };
+  layout::Quad quad = layout::load_quad(line.quad);
+  if (set(WARM_SET_CONFIDENCE)) quad.confidence = header.quad.confidence;
+  if (set(WARM_SET_ACTIVATION)) quad.activation = header.quad.activation;
+  if (set(WARM_SET_DECAY_RATE)) quad.decay_rate = header.quad.decay_rate;
+  if (set(WARM_SET_RECALL_COUNT)) quad.recall_count = header.quad.recall_count;
+  const uint64_t last_access = set(WARM_SET_LAST_ACCESS) ? header.last_access_ns : layout::load_relaxed(line.last_access_ns);
+
+  const uint64_t sequence = next_sequence_++;
+  write_intent(layout::IntentKind::update, sequence, origin, found->slot, layout::kNoSlot, quad, last_access);
+  layout::store_quad(line.quad, quad);
+  WARM_FAILPOINT("store.update_quad_stored");
+  layout::store_relaxed(line.last_access_ns, last_access);
+  WARM_FAILPOINT("store.update_times_stored");
+  layout::store_release(tier_->control().numbers.last_update, sequence);
+  WARM_FAILPOINT("store.update_numbered");
+  feed_->append(sequence, layout::ChangeKind::update, found->slot, id_, id_bytes_);
+  answer = {.status = WARM_OK, .sequence = sequence, .slot = found->slot, .limit = 0};
+  layout::StatusPage& page = status();
+  layout::store_relaxed(page.feed_head, feed_->head());
+  layout::store_release(page.sequence, sequence);
+  layout::count(page.updates);
+  changed_ = true;
+  unsettled_.sequence = sequence;
+  unsettled_.new_slot = found->slot;
   return Disposition::effect;
+}
+
+// Hostile: slot and sequence are what a client says.
+bool Store::Impl::touch(uint32_t slot, uint64_t put_sequence) {
+  if (slot >= tier_->slots()) return false;
+  SlotLine& line = tier_->line(slot);
+  if (!layout::live(line.put, line.dead) || layout::sequence_of(line.put) != put_sequence) return false;
+  layout::Quad quad = layout::load_quad(line.quad);
+  if (quad.recall_count < UINT32_MAX) ++quad.recall_count;
+  layout::store_quad(line.quad, quad);
+  const uint64_t now = base::wall_ns();
+  if (now > layout::load_relaxed(line.last_access_ns)) layout::store_relaxed(line.last_access_ns, now);
+  layout::count(status().touches);
+  checkpoint_->mark_dirty(slot);
+  touched_ = changed_ = true;
+  return true;
+}
+
+// ---- clearing
+// ------------------------------------------------------------------------------------------------------------------
+
+// Begins, or looks whether step() has come to the end. One that nobody comes back to, because its lane is gone, gives way.
+Disposition Store::Impl::clear(const Origin& origin, Answer& answer) {
+  const bool running = clear_ && clear_->next < clear_->end;
+  if (clear_ && !running && clear_->origin == origin) {
+    answer = {.status = WARM_OK, .sequence = last_sequence(), .slot = layout::kNoSlot, .limit = clear_->removed};
+    clear_.reset();
+    return Disposition::effect;
+  }
+  if (!running) clear_ = Clear{.origin = origin, .next = 0, .end = tier_->slots(), .removed = 0};
+  return Disposition::wait;
+}
+
+// The id of what lies in a slot becomes the one in progress. False: it cannot be read.
+bool Store::Impl::take_id_of(uint32_t slot) {
+  const SlotLine& line = tier_->line(slot);
+  const layout::Locator at = layout::locator_of(line.locator);
+  const Segment* segment = segments_.find(at.segment);
+  if (segment == nullptr || at.offset_bytes + sizeof(RecordHeader) > segment->bytes) return false;
+  RecordHeader header;
+  std::memcpy(&header, segment->at(at.offset_bytes), sizeof header);
+  if (header.put != line.put || header.id_bytes < 1 || header.id_bytes > layout::kIdBytesMax ||
+      at.offset_bytes + sizeof header + header.id_bytes > segment->bytes) {
+    return false;
+  }
+  id_bytes_ = header.id_bytes;
+  std::memcpy(id_, segment->at(at.offset_bytes + sizeof header), id_bytes_);
+  hash_ = base::hash64(id_, id_bytes_, superblock_.hash_seed);
+  return true;
+}
+
+// A bounded step. Each removal is one like any other, only that nobody asked for it by its id: killed in between, the next daemon
+// finds the request in its lane and begins anew.
+void Store::Impl::advance_clear() {
+  constexpr uint32_t kSlotsPerStep = 64;
+  Origin nobody;
+  nobody.lane = layout::kIntentLaneNone;
+  for (uint32_t i = 0; i < kSlotsPerStep && clear_->next < clear_->end; ++i) {
+    const auto slot = static_cast<uint32_t>(clear_->next++);
+    const SlotLine& line = tier_->line(slot);
+    if (!layout::live(line.put, line.dead) || !take_id_of(slot) || next_sequence_ >= layout::kSequenceMax) continue;
+    if (doubling_) advance_doubling(kDoublingHomesPerPut);
+    const std::optional<Found> found = find(hash_);
+    if (!found || found->slot != slot) continue;  // damage that recovery left alone
+    remove_found(*found, nobody);
+    settle();
+    ++clear_->removed;
+    WARM_FAILPOINT("store.clear_removed");
+  }
 }
 
 // ---- segments
@@ -1028,6 +1165,7 @@ void Store::Impl::order_preparations() {
 
 void Store::Impl::begin_checkpoint(bool clean) {
   checkpoint_requested_ = false;
+  touched_ = false;
   dirty_since_ns_ = 0;
   layout::Superblock next = superblock_;
   const layout::NumbersLine& numbers = tier_->control().numbers;
@@ -1074,6 +1212,11 @@ bool Store::Impl::step() {
     advance_doubling(kDoublingHomesPerStep);
     more = true;
   }
+  // At its end too: the request that waits for it is served again.
+  if (clear_ && clear_->next < clear_->end) {
+    advance_clear();
+    more = true;
+  }
   if (pins_ != nullptr && (slots_.in_grace() || (slots_.ripe(durable_) && pins_->complete()))) {
     run_grace();
     more = changed_ = true;
@@ -1083,7 +1226,7 @@ bool Store::Impl::step() {
   if (++steps_ % kStepsPerClockLook != 0 && slots_.free() > 0 && !checkpoint_requested_) return more;
   order_preparations();
   refresh_status();
-  const bool dirty = last_sequence() > durable_ || !dead_segments_.empty();
+  const bool dirty = last_sequence() > durable_ || touched_ || !dead_segments_.empty();
   if (!io_error_ && !checkpoint_->running()) {
     // More deaths that a checkpoint would free: not those that wait for pins.
     const bool short_of_slots =
@@ -1160,12 +1303,18 @@ void Store::set_index_publisher(std::function<void(int, uint32_t, uint64_t)> pub
 
 Disposition Store::execute(const Request& request, const Origin& origin, Answer& ret_answer) {
   impl_->settle();
-  if (request.header.operation == static_cast<uint16_t>(layout::Operation::remove))
-    return impl_->remove(request, origin, ret_answer);
+  switch (static_cast<layout::Operation>(request.header.operation)) {
+    case layout::Operation::put: break;
+    case layout::Operation::remove: return impl_->remove(request, origin, ret_answer);
+    case layout::Operation::update: return impl_->update(request, origin, ret_answer);
+    case layout::Operation::clear: return impl_->clear(origin, ret_answer);
+  }
   return impl_->put(request, origin, ret_answer);
 }
 
 void Store::settle() { impl_->settle(); }
+bool Store::touch(uint32_t slot, uint64_t put_sequence) { return impl_->touch(slot, put_sequence); }
+
 bool Store::step() { return impl_->step(); }
 uint64_t Store::wake_at_ns() { return impl_->wake_at_ns(); }
 bool Store::recovered_from_device() const { return impl_->recovered_from_device_; }

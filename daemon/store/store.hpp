@@ -59,6 +59,7 @@ struct Origin {
   uint64_t session = 0;
   uint64_t ticket = 0;
   uint32_t cell = 0;
+  bool operator==(const Origin&) const = default;
 };
 
 // A validated private copy of the header, and the client's own bytes: hostile, they may change while they are read. Each is
@@ -172,8 +173,12 @@ class Store {
   // next call does it.
   void settle();
 
-  // Background work, a bounded step of it: doubling, completions of a checkpoint, grace. True while more is waiting, and when
-  // something came that a request that was told to wait may need: serve it again before a sleep.
+  // A record was used: its recall count and last access. No change with a sequence; nothing happens when the slot does not hold
+  // that record any more. True when it did.
+  bool touch(uint32_t slot, uint64_t put_sequence);
+
+  // Background work, a bounded step of it: doubling, a clear, completions of a checkpoint, grace. True while more is waiting, and
+  // when something came that a request that was told to wait may need: serve it again before a sleep.
   bool step();
   // The last call before a sleep on event_fd(): clears its events, steps once more, and says when step() wants to be called
   // without an event (monotonic ns; 0: at once, do not sleep; UINT64_MAX: never).

@@ -194,6 +194,57 @@ WARM_EXPORT int warm_put(warm_client *client, const warm_memory *memory, uint64_
 WARM_EXPORT int warm_remove(warm_client *client, const void *id, size_t id_bytes, uint32_t condition, uint64_t if_sequence,
                             uint32_t flags, uint64_t *ret_sequence) WARM_NOEXCEPT;
 
+/* ---- Scalars and use -------------------------------------------------------------------------------------------------- */
+
+/* Which scalars an update sets. */
+#define WARM_SET_CONFIDENCE 1u
+#define WARM_SET_ACTIVATION 2u
+#define WARM_SET_DECAY_RATE 4u
+#define WARM_SET_RECALL_COUNT 8u
+#define WARM_SET_LAST_ACCESS 16u
+
+typedef struct warm_update {
+  uint32_t struct_bytes;   /* WARM_UPDATE_INIT sets it */
+  uint32_t set;            /* WARM_SET_*, at least one; the others stay as they are */
+  const void *id;
+  size_t id_bytes;
+  uint32_t condition;      /* WARM_IF_ANY or WARM_IF_SEQUENCE */
+  uint32_t flags;          /* WARM_DURABLE */
+  uint64_t if_sequence;    /* for WARM_IF_SEQUENCE */
+  float confidence;        /* finite */
+  float activation;        /* finite */
+  float decay_rate;        /* finite */
+  uint32_t recall_count;
+  uint64_t last_access_ns;
+  uint64_t reserved[4];
+} warm_update;
+
+#define WARM_UPDATE_INIT \
+  { sizeof(warm_update), 0, NULL, 0, 0, 0, 0, 0.0f, 0.0f, 0.0f, 0, 0, { 0, 0, 0, 0 } }
+
+/* Sets scalars of the memory with this id in place, if the condition holds. The four of confidence, activation, decay rate and
+ * recall count change together: nobody sees some of them new and some old; the time of last access may be seen a moment later.
+ * The record keeps its sequence, so views of it stay current; the update has a sequence of its own (`ret_sequence`, may be NULL)
+ * and is a change like any other.
+ * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_CHANGED, WARM_E_INVALID (also: a scalar that is set is not finite), WARM_E_BUSY,
+ *           WARM_E_UNAVAILABLE, WARM_E_UNKNOWN, WARM_E_LIMIT, WARM_E_UNSUPPORTED (WARM_DURABLE), WARM_E_ACCESS, WARM_E_CORRUPT,
+ *           WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Lifetime: the id is copied before it returns.
+ * Threads:  any.
+ * Blocks:   up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_update_scalars(warm_client *client, const warm_update *update, uint64_t *ret_sequence) WARM_NOEXCEPT;
+
+/* Removes every memory. The caller must be allowed to administer the store. Others go on meanwhile: what is put while it runs may
+ * stay or go. `ret_removed` (may be NULL) receives how many it removed; when the daemon was restarted under it, how many since.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_ACCESS, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_UNKNOWN (it goes on), WARM_E_LIMIT,
+ *           WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Lifetime: nothing is kept. Views of what is removed stay what they are.
+ * Threads:  any.
+ * Blocks:   up to the deadline; some 100 ns for each memory.
+ * Since:    0.1 */
+WARM_EXPORT int warm_clear(warm_client *client, uint64_t *ret_removed) WARM_NOEXCEPT;
+
 /* ---- Writing many ---------------------------------------------------------------------------------------------------- */
 
 /* One id of a list. */
@@ -221,6 +272,17 @@ typedef struct warm_result {
  * Since:    0.1 */
 WARM_EXPORT int warm_put_many(warm_client *client, const warm_memory *memories, size_t count, warm_result *ret_results)
     WARM_NOEXCEPT;
+
+/* Says that these memories were used: some time later each has a recall count higher by one (it stays at UINT32_MAX) and the
+ * daemon's time as its last access. A hint, not a change: it has no sequence, views show it only when they are taken anew, and it
+ * may be dropped when the daemon does not keep up, or dies. `ret_taken` (may be NULL) receives how many were handed over: ids of
+ * nothing are not, nor what was dropped here. Drops are counted (warm_stats.touches_dropped).
+ * Returns:  WARM_OK, WARM_E_INVALID (nothing was handed over), WARM_E_ACCESS, WARM_E_UNAVAILABLE, WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Lifetime: nothing is kept.
+ * Threads:  any.
+ * Blocks:   no, unless the daemon restarts: like warm_get.
+ * Since:    0.1 */
+WARM_EXPORT int warm_touch(warm_client *client, const warm_id *ids, size_t count, size_t *ret_taken) WARM_NOEXCEPT;
 
 /* Removes many memories, in order, as warm_put_many stores them. `flags` as of warm_remove.
  * Returns:  WARM_OK: every id has a result, look at each; WARM_E_INVALID, WARM_E_UNAVAILABLE, WARM_E_UNSUPPORTED (WARM_DURABLE),
@@ -264,6 +326,14 @@ WARM_EXPORT int warm_put_submit(warm_client *client, const warm_memory *memory, 
  * Since:    0.1 */
 WARM_EXPORT int warm_remove_submit(warm_client *client, const void *id, size_t id_bytes, uint32_t condition, uint64_t if_sequence,
                                    uint32_t flags, warm_ticket *ret_ticket) WARM_NOEXCEPT;
+
+/* Hands in an update, like warm_update_scalars.
+ * Returns:  as warm_put_submit.
+ * Lifetime: as warm_put_submit.
+ * Threads:  any; another thread may harvest.
+ * Blocks:   as warm_put_submit.
+ * Since:    0.1 */
+WARM_EXPORT int warm_update_submit(warm_client *client, const warm_update *update, warm_ticket *ret_ticket) WARM_NOEXCEPT;
 
 /* Waits for a ticket's answer and harvests it. `timeout_ms` 0 looks once, UINT32_MAX waits for ever.
  * Returns:  WARM_OK: harvested, `ret_result` says what became of the request (WARM_E_UNKNOWN when the daemon will never say);
@@ -653,10 +723,13 @@ typedef struct warm_stats {
   uint64_t uptime_ns;
   uint64_t orphans;               /* sessions of the last daemon whose processes live and have not come back: while there are any,
                                      no slot that was used before is used again */
+  uint64_t updates;
+  uint64_t touches;               /* applied: a recall count went up */
+  uint64_t touches_dropped;       /* the daemon did not keep up; mostly as the clients say: untrusted */
 } warm_stats;
 
 #define WARM_STATS_INIT \
-  { sizeof(warm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  { sizeof(warm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Reads the daemon's status page, and looks whether the daemon is there. O(1).
  * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (the daemon is gone and did not come back before the deadline).

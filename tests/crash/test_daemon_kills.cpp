@@ -37,7 +37,13 @@ struct KeyHistory {
   std::atomic<uint32_t> acknowledged{0};
   std::atomic<uint32_t> asked_remove{0};  // 1: what is asked for is the removal
 };
+// One record of each writer whose scalars are set in place, all four to one number; never replaced.
+struct UpdateHistory {
+  std::atomic<uint32_t> asked{0};
+  std::atomic<uint32_t> acknowledged{0};
+};
 struct Board {
+  std::array<UpdateHistory, kWriters> updates;
   std::array<std::array<KeyHistory, kKeysPerWriter>, kWriters> history;
   std::atomic<uint32_t> stop{0};
   std::atomic<bool> all_large{false};  // every content goes by the socket
@@ -49,6 +55,39 @@ struct Board {
 
 uint64_t key_of(unsigned writer, unsigned i) { return uint64_t{writer} * 1000 + i; }
 const Shape& shape_of(const Board& board, unsigned i) { return board.all_large.load() || i % 8 == 7 ? kLargeShape : kShape; }
+
+int put_plain(warm_client* client, const std::string& id) {
+  const std::array<float, kShape.dimensions> embedding{};
+  warm_memory memory = WARM_MEMORY_INIT;
+  memory.id = id.data();
+  memory.id_bytes = id.size();
+  memory.embedding = embedding.data();
+  memory.dimensions = kShape.dimensions;
+  memory.confidence = 0;
+  return warm_put(client, &memory, nullptr);
+}
+
+std::string updated_id(unsigned writer) { return "updated/" + std::to_string(writer); }
+
+int set_scalars(warm_client* client, const std::string& id, uint32_t n) {
+  warm_update update = WARM_UPDATE_INIT;
+  update.id = id.data();
+  update.id_bytes = id.size();
+  update.set = WARM_SET_CONFIDENCE | WARM_SET_ACTIVATION | WARM_SET_DECAY_RATE | WARM_SET_RECALL_COUNT;
+  update.confidence = update.activation = update.decay_rate = static_cast<float>(n);
+  update.recall_count = n;
+  return warm_update_scalars(client, &update, nullptr);
+}
+// The number that the four scalars have; WARM_E_CORRUPT when they differ.
+int read_scalars(warm_client* client, const std::string& id, uint32_t* ret_n) {
+  warm_view view = WARM_VIEW_INIT;
+  if (const int code = warm_get(client, id.data(), id.size(), 0, &view); code != WARM_OK) return code;
+  const auto n = static_cast<float>(view.recall_count);
+  const bool equal = view.confidence == n && view.activation == n && view.decay_rate == n;
+  *ret_n = view.recall_count;
+  const int released = warm_release(client, &view);
+  return equal ? released : WARM_E_CORRUPT;
+}
 
 #define CHECK_OR_FAIL(condition)                            \
   do {                                                      \
@@ -64,10 +103,29 @@ const Shape& shape_of(const Board& board, unsigned i) { return board.all_large.l
 int writer(const Daemon& daemon, Board& board, unsigned me) {
   warm_client* client = nullptr;
   CHECK_OR_FAIL(daemon.try_open(&client, kTimeoutMs) == WARM_OK);
+  const std::string updated = updated_id(me);
+  CHECK_OR_FAIL(put_plain(client, updated) == WARM_OK && put_plain(client, "touched") == WARM_OK);
   board.attached.advance();
   uint32_t version = 0;
   while (board.stop.load() == 0) {
     ++version;
+    if (version % 3 == 0) {
+      UpdateHistory& history = board.updates[me];
+      history.asked.store(version);
+      const int code = set_scalars(client, updated, version);
+      uint32_t seen = 0;
+      CHECK_OR_FAIL(read_scalars(client, updated, &seen) == WARM_OK);
+      if (code == WARM_OK) {
+        CHECK_OR_FAIL(seen == version);
+      } else {
+        CHECK_OR_FAIL(code == WARM_E_UNKNOWN || code == WARM_E_UNAVAILABLE || code == WARM_E_BUSY);
+        CHECK_OR_FAIL(seen == history.acknowledged.load() || (code == WARM_E_UNKNOWN && seen == version));
+      }
+      history.acknowledged.store(seen);
+      // A record of its own: a touch changes the recall count.
+      const warm_id touched{"touched", 7};
+      CHECK_OR_FAIL(warm_touch(client, &touched, 1, nullptr) == WARM_OK);
+    }
     const unsigned i = version * 7 % kKeysPerWriter;
     KeyHistory& history = board.history[me][i];
     const bool remove = version % 5 == 0;
@@ -199,6 +257,13 @@ class Scene {
       if (again) daemon_.stop_and_start();
       const Client client(daemon_, kTimeoutMs);
       for (unsigned me = 0; me < kWriters; ++me) {
+        uint32_t n = 0;
+        const int read = read_scalars(client, updated_id(me), &n);
+        require(read == WARM_OK, "%s: the updated record of writer %u: %s", point.c_str(), me, warm_error_name(read));
+        const UpdateHistory& updates = board_->updates[me];
+        require(n == updates.acknowledged.load() || n == updates.asked.load(),
+                "%s: the updated record of writer %u is at %u, acknowledged was %u", point.c_str(), me, n,
+                updates.acknowledged.load());
         for (unsigned i = 0; i < kKeysPerWriter; ++i) {
           uint32_t seen = 0;
           const int code = check_record(client, shape_of(*board_, i), key_of(me, i), &seen);
@@ -354,11 +419,48 @@ bool killed_at_stop(const std::string& point) {
   return false;
 }
 
+// While everything is removed: the next daemon carries it out again from the start.
+bool killed_at_clear(const std::string& point) {
+  constexpr uint64_t kRecords = 500;
+  Daemon daemon(small_and_busy());
+  daemon.start();
+  daemon.failpoints().arm(0, point, FailpointAction::kill, 7);
+  Process clearer = Process::fork([&] {
+    warm_client* client = nullptr;
+    if (daemon.try_open(&client, kTimeoutMs) != WARM_OK) return 1;
+    for (uint64_t key = 0; key < kRecords; ++key) {
+      if (put_record(client, kShape, key, 1) != WARM_OK) return 2;
+    }
+    uint64_t removed = 0;
+    if (warm_clear(client, &removed) != WARM_OK || removed == 0 || removed > kRecords) return 3;
+    for (uint64_t key = 0; key < kRecords; ++key) {
+      if (check_record(client, kShape, key) != WARM_E_NOT_FOUND) return 4;
+    }
+    return warm_close(client) == WARM_OK ? 0 : 5;
+  });
+  Process::End end;
+  Process::End done;
+  bool died = false;
+  while (!(died = daemon.process().wait_until(base::Deadline::after_ns(2 * base::kNsPerMs), end)) &&
+         !clearer.wait_until(base::Deadline::after_ns(0), done)) {
+  }
+  daemon.failpoints().disarm(0);
+  if (!died) return false;
+  require(end == killed_by(SIGKILL), "%s: the daemon ended by itself; it said:\n%s", point.c_str(), daemon.log().c_str());
+  daemon.start();
+  done = clearer.wait();
+  require(done == exit_code(0), "%s: the clearing client: %s", point.c_str(), text_of(done).c_str());
+  const Client client(daemon, kTimeoutMs);
+  require(stats_of(client).records == 0, "%s: records are left", point.c_str());
+  return true;
+}
+
 bool killed_somehow(const std::string& point) {
   if (killed_at_work(point, 5)) return true;
-  for (const char* before : {"store.cell_stored", "store.line_filled", "store.cell_removed"}) {
+  for (const char* before : {"store.cell_stored", "store.line_filled", "store.cell_removed", "store.update_quad_stored"}) {
     if (killed_at_start(point, before, false)) return true;
   }
+  if (killed_at_clear(point)) return true;
   if (killed_at_start_alone(point) || killed_at_start_after_a_boot(point) || killed_at_doubling(point) || killed_at_stop(point)) {
     return true;
   }

@@ -170,6 +170,17 @@ int put_versions(warm_client* client, const std::string& id, std::span<warm_resu
   return warm_put_many(client, memories.data(), memories.size(), results.data());
 }
 
+int set_scalars(warm_client* client, const std::string& id, uint32_t n) {
+  warm_update update = WARM_UPDATE_INIT;
+  update.id = id.data();
+  update.id_bytes = id.size();
+  update.set = WARM_SET_CONFIDENCE | WARM_SET_RECALL_COUNT | WARM_SET_LAST_ACCESS;
+  update.confidence = static_cast<float>(n);
+  update.recall_count = n;
+  update.last_access_ns = n;
+  return warm_update_scalars(client, &update, nullptr);
+}
+
 int remove(warm_client* client, const std::string& id, uint64_t* ret_sequence) {
   return warm_remove(client, id.data(), id.size(), WARM_IF_ANY, 0, 0, ret_sequence);
 }

@@ -116,6 +116,8 @@ int put_if_absent(warm_client* client, const std::string& id, uint32_t version);
 int submit(warm_client* client, const std::string& id, uint32_t version, warm_ticket* ret_ticket);
 // One id, versions 1 to `results.size()`, in one call.
 int put_versions(warm_client* client, const std::string& id, std::span<warm_result> results);
+// Confidence, recall count and last access to this number.
+int set_scalars(warm_client* client, const std::string& id, uint32_t n);
 int remove(warm_client* client, const std::string& id, uint64_t* ret_sequence = nullptr);
 int exists(warm_client* client, const std::string& id);
 Seen get(warm_client* client, const std::string& id);

@@ -148,6 +148,28 @@ INTERLEAVING(changing, the_feed_names_a_remove_before_the_slot_dies, store_of(8)
 
 // ---- What recovery finishes ---------------------------------------------------------------------------------------------------
 
+// The intent stands, nothing of the line is stored; what it says is what was answered and what is there.
+INTERLEAVING(changing, an_update_once_begun_is_redone_by_the_next_daemon, store_of(64), "store.update_is_redone") {
+  const Client client(scene.daemon());
+  must_put(client, "X", 1);
+  Actor writer;
+  int code = WARM_OK;
+  scene.leave_out();
+  Stop intended = scene.daemon_at("store.intent_stored");
+  writer.begin([&] { code = set_scalars(client, "X", 2); });
+  intended.reached();
+  scene.daemon().kill();
+  intended.go();
+  scene.daemon().start();
+  writer.end();
+  if (code != WARM_OK) return "an update was not answered";
+  warm_view seen;
+  if (view(client, "X", &seen) != WARM_OK) return "the record is gone";
+  const bool whole = seen.recall_count == 2 && seen.confidence == 2 && seen.last_access_ns == 2;
+  warm_release(client, &seen);
+  return whole ? nullptr : "an update was acknowledged and is not there";
+}
+
 INTERLEAVING(changing, a_remove_once_begun_is_finished_by_the_next_daemon, store_of(8), "store.remove_is_finished") {
   const Client client(scene.daemon());
   must_put(client, "X", 1);

@@ -81,6 +81,14 @@ warm_recall_scan* scan_of(const Held& held, const std::vector<float>& embedding)
   return warm_recall_open(held.client, &query, 1, &scan) == WARM_OK ? scan : nullptr;
 }
 
+warm_update update_of(const std::string& id) {
+  warm_update update = WARM_UPDATE_INIT;
+  update.id = id.data();
+  update.id_bytes = id.size();
+  update.set = WARM_SET_RECALL_COUNT;
+  return update;
+}
+
 // One call each, with arguments that are right, or NULL where the situation says so.
 struct Call {
   const char* name;
@@ -103,6 +111,26 @@ const std::vector<Call>& calls() {
       {"warm_remove",
        [](Held& held, bool wrong) {
          return warm_remove(held.client, wrong ? nullptr : id.data(), id.size(), WARM_IF_ANY, 0, 0, nullptr);
+       }},
+      {"warm_update_scalars",
+       [](Held& held, bool wrong) {
+         const warm_update update = update_of(id);
+         return warm_update_scalars(held.client, wrong ? nullptr : &update, nullptr);
+       }},
+      {"warm_update_submit",
+       [](Held& held, bool wrong) {
+         const warm_update update = update_of(id);
+         return warm_update_submit(held.client, &update, wrong ? nullptr : &held.ticket);
+       }},
+      {"warm_touch",
+       [](Held& held, bool wrong) {
+         const warm_id one{id.data(), id.size()};
+         return warm_touch(held.client, wrong ? nullptr : &one, 1, nullptr);
+       }},
+      {"warm_clear",
+       [](Held& held, bool wrong) {
+         warm_client* const none = nullptr;
+         return warm_clear(wrong ? none : held.client, nullptr);
        }},
       {"warm_put_many",
        [](Held& held, bool wrong) {

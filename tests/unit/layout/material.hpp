@@ -219,6 +219,22 @@ inline warmtier::layout::RequestHeader valid_remove() {
   return r;
 }
 
+inline warmtier::layout::RequestHeader valid_update() {
+  warmtier::layout::RequestHeader r = valid_remove();
+  r.operation = static_cast<uint16_t>(warmtier::layout::Operation::update);
+  r.given = WARM_SET_CONFIDENCE | WARM_SET_RECALL_COUNT | WARM_SET_LAST_ACCESS;
+  r.quad = {.confidence = 0.5F, .activation = 0, .decay_rate = 0, .recall_count = 7};
+  r.last_access_ns = 1;
+  return r;
+}
+
+inline warmtier::layout::RequestHeader valid_clear() {
+  warmtier::layout::RequestHeader r = valid_remove();
+  r.operation = static_cast<uint16_t>(warmtier::layout::Operation::clear);
+  r.id_bytes = 0;
+  return r;
+}
+
 template <typename T>
 T message(warmtier::layout::MessageKind kind) {
   T m{};

@@ -497,7 +497,7 @@ Test(validate_request, ids_have_1_to_1024_bytes) {
 }
 
 Test(validate_request, operations_and_conditions_outside_their_tables_are_refused) {
-  for (const uint16_t operation : {uint16_t{0}, uint16_t{3}, uint16_t{0xFFFF}}) {
+  for (const uint16_t operation : {uint16_t{0}, uint16_t{5}, uint16_t{0xFFFF}}) {
     cr_assert_eq(changed(valid_put(), [&](RequestHeader& h) { h.operation = operation; }), RequestVerdict::unknown_operation);
   }
   cr_assert_eq(changed(valid_put(), [](RequestHeader& h) { h.condition = WARM_IF_SEQUENCE; }), RequestVerdict::good);
@@ -505,6 +505,32 @@ Test(validate_request, operations_and_conditions_outside_their_tables_are_refuse
   cr_assert_eq(changed(valid_put(), [](RequestHeader& h) { h.condition = 3; }), RequestVerdict::bad_condition);
   cr_assert_eq(changed(valid_remove(), [](RequestHeader& h) { h.condition = WARM_IF_ABSENT; }), RequestVerdict::bad_condition);
   cr_assert_eq(changed(valid_remove(), [](RequestHeader& h) { h.condition = WARM_IF_SEQUENCE; }), RequestVerdict::good);
+}
+
+Test(validate_request, an_update_names_what_it_sets_and_sets_numbers) {
+  cr_assert_eq(judge(valid_update()), RequestVerdict::good);
+  cr_assert_eq(judge(valid_update(), false), RequestVerdict::unknown_operation, "only content goes by the socket");
+  for (uint32_t given = 1; given < 32; ++given)
+    cr_assert_eq(changed(valid_update(), [&](RequestHeader& h) { h.given = given; }), RequestVerdict::good);
+  cr_assert_eq(changed(valid_update(), [](RequestHeader& h) { h.given = 0; }), RequestVerdict::bad_given);
+  cr_assert_eq(changed(valid_update(), [](RequestHeader& h) { h.given = 32; }), RequestVerdict::bad_given);
+  cr_assert_eq(changed(valid_update(), [](RequestHeader& h) { h.condition = WARM_IF_SEQUENCE; }), RequestVerdict::good);
+  cr_assert_eq(changed(valid_update(), [](RequestHeader& h) { h.condition = WARM_IF_ABSENT; }), RequestVerdict::bad_condition);
+  cr_assert_eq(changed(valid_update(), [](RequestHeader& h) { h.id_bytes = 0; }), RequestVerdict::id_length);
+  cr_assert_eq(changed(valid_update(), [](RequestHeader& h) { h.dimensions = 100; }), RequestVerdict::wrong_dimensions);
+  cr_assert_eq(changed(valid_update(), [](RequestHeader& h) { h.content_bytes = 1; }), RequestVerdict::content_length);
+  cr_assert_eq(changed(valid_update(), [](RequestHeader& h) { h.quad.decay_rate = __builtin_inff(); }),
+               RequestVerdict::not_finite);
+}
+
+Test(validate_request, a_clear_names_nothing) {
+  cr_assert_eq(judge(valid_clear()), RequestVerdict::good);
+  cr_assert_eq(judge(valid_clear(), false), RequestVerdict::unknown_operation);
+  cr_assert_eq(changed(valid_clear(), [](RequestHeader& h) { h.id_bytes = 1; }), RequestVerdict::id_length);
+  cr_assert_eq(changed(valid_clear(), [](RequestHeader& h) { h.condition = WARM_IF_SEQUENCE; }), RequestVerdict::bad_condition);
+  cr_assert_eq(changed(valid_clear(), [](RequestHeader& h) { h.given = 1; }), RequestVerdict::bad_given);
+  cr_assert_eq(changed(valid_clear(), [](RequestHeader& h) { h.dimensions = 100; }), RequestVerdict::wrong_dimensions);
+  cr_assert_eq(changed(valid_clear(), [](RequestHeader& h) { h.content_bytes = 1; }), RequestVerdict::content_length);
 }
 
 Test(validate_request, what_is_not_known_to_be_given_is_refused) {

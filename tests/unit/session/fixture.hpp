@@ -71,10 +71,12 @@ class NotingExecutor final : public Executor, public Numbers {
     return answer_status == WARM_OK ? store::Disposition::effect : store::Disposition::refused;
   }
   void request_checkpoint() override { checkpoints.fetch_add(1); }
+  void touch(uint32_t slot, uint64_t put_sequence) override { touched.emplace_back(slot, put_sequence); }
   uint64_t take_session_number() override { return next_session++; }
   uint64_t take_channel_number() override { return next_channel++; }
 
   std::vector<Executed> executed;
+  std::vector<std::pair<uint32_t, uint64_t>> touched;
   std::function<void()> before;
   bool full = false;
   int32_t answer_status = WARM_OK;
