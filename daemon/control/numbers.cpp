@@ -55,7 +55,7 @@ uint64_t uptime_ns(const Source& source) {
 }
 
 constexpr Number kNumbers[] = {
-    {"memory_count", "warmtier_memory_count", Type::gauge, "Live records, by the name that dashboards of memory stores use.",
+    {"memory_count", "warmtier_memories", Type::gauge, "Live records, by the name that dashboards of memory stores use.",
      word<&StatusPage::records>},
     {"total_size_bytes", "warmtier_size_bytes", Type::gauge, "Bytes of all slots with space behind them and of all content.",
      total_size_bytes},

@@ -236,6 +236,34 @@ const std::vector<Call>& calls() {
          if (code == WARM_OK) warm_hits_release(held.client, &hit, count);
          return code;
        }},
+      {"warm_sequence_get",
+       [](Held& held, bool wrong) {
+         uint64_t sequence = 0;
+         return warm_sequence_get(held.client, wrong ? nullptr : &sequence);
+       }},
+      {"warm_wait",
+       [](Held& held, bool wrong) {
+         uint64_t sequence = 0;
+         return warm_wait(held.client, 0, kTimeoutMs, wrong ? nullptr : &sequence);
+       }},
+      {"warm_changes",
+       [](Held& held, bool wrong) {
+         warm_change changes[4];
+         char ids[WARM_ID_BYTES_MAX];
+         size_t count = 0;
+         return warm_changes(held.client, 0, sizeof changes[0], wrong ? nullptr : changes, 4, ids, sizeof ids, &count);
+       }},
+      {"warm_checkpoint",
+       [](Held& held, bool wrong) {
+         uint64_t sequence = 0;
+         return warm_checkpoint(wrong ? nullptr : held.client, &sequence);
+       }},
+      {"warm_sessions",
+       [](Held& held, bool wrong) {
+         warm_session sessions[4];
+         size_t count = 0;
+         return warm_sessions(held.client, sizeof sessions[0], wrong ? nullptr : sessions, 4, &count);
+       }},
       {"warm_stats_get",
        [](Held& held, bool wrong) {
          warm_stats stats = WARM_STATS_INIT;

@@ -114,7 +114,8 @@ class Metrics(unittest.TestCase):
             self.assertTrue(described and typed and valued, (comment, kind, value))
             self.assertEqual({described[1], typed[1]}, {valued[1]})
             self.assertNotIn(valued[1], values)
-            # What promtool looks for: a counter says so, nothing else does, and units are base units.
+            # What promtool looks for: a counter says so, nothing else does, units are base units, and no gauge looks like a histogram's.
+            self.assertNotRegex(valued[1], r'_(count|sum|bucket)$')
             self.assertEqual(valued[1].endswith('_total'), typed[2] == 'counter', valued[1])
             self.assertNotRegex(valued[1], r'_(ns|ms|us|nanoseconds|milliseconds|kilobytes|mb)(_|$)')
             values[valued[1]], kinds[valued[1]] = float(valued[2]), typed[2]
