@@ -91,14 +91,48 @@ void Lmdb::remove(const Id& id) {
   must(mdb_txn_commit(transaction), "commit");
 }
 
-uint64_t Lmdb::get(const Id& id) {
-  must(mdb_txn_renew(impl_->reader), "renew");
+namespace {
+
+uint64_t found(MDB_txn* reader, MDB_dbi database, const Id& id) {
   MDB_val key = value_of(id);
   MDB_val value{};
-  must(mdb_get(impl_->reader, impl_->database, &key, &value), "get");
+  must(mdb_get(reader, database, &key, &value), "get");
   const char* at = static_cast<const char*>(value.mv_data);
-  const uint64_t sum =
-      touch_ends(at, kRowBytes) + touch_ends(at + kRowBytes + kScalarBytes, value.mv_size - kRowBytes - kScalarBytes);
+  return touch_ends(at, kRowBytes) + touch_ends(at + kRowBytes + kScalarBytes, value.mv_size - kRowBytes - kScalarBytes);
+}
+
+}  // namespace
+
+uint64_t Lmdb::get(const Id& id) {
+  must(mdb_txn_renew(impl_->reader), "renew");
+  const uint64_t sum = found(impl_->reader, impl_->database, id);
+  mdb_txn_reset(impl_->reader);
+  return sum;
+}
+
+uint64_t Lmdb::get_many(const std::vector<Id>& ids) {
+  must(mdb_txn_renew(impl_->reader), "renew");
+  uint64_t sum = 0;
+  for (const Id& id : ids) sum += found(impl_->reader, impl_->database, id);
+  mdb_txn_reset(impl_->reader);
+  return sum;
+}
+
+uint64_t Lmdb::walk() {
+  must(mdb_txn_renew(impl_->reader), "renew");
+  MDB_cursor* cursor = nullptr;
+  must(mdb_cursor_open(impl_->reader, impl_->database, &cursor), "cursor");
+  MDB_val key{};
+  MDB_val value{};
+  uint64_t sum = 0;
+  while (mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
+    uint64_t words[1 + kScalarBytes / sizeof(uint64_t)];
+    std::memcpy(words, static_cast<const char*>(key.mv_data) + key.mv_size - sizeof words[0], sizeof words[0]);
+    std::memcpy(words + 1, static_cast<const char*>(value.mv_data) + kRowBytes,
+                kScalarBytes / sizeof(uint64_t) * sizeof(uint64_t));
+    for (const uint64_t word : words) sum += word;
+  }
+  mdb_cursor_close(cursor);
   mdb_txn_reset(impl_->reader);
   return sum;
 }

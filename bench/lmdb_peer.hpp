@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "bench/world.hpp"
 
@@ -25,6 +26,10 @@ class Lmdb {
   void load(uint64_t from, uint64_t to, size_t content_bytes);
   // The one read transaction renewed, the record found, its ends read, the transaction reset.
   uint64_t get(const Id& id);
+  // The same for several, in one transaction.
+  uint64_t get_many(const std::vector<Id>& ids);
+  // Ids and scalars of all records, in one transaction.
+  uint64_t walk();
 
  private:
   class Impl;

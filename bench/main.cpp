@@ -18,6 +18,8 @@ struct Bench {
 };
 constexpr Bench kBenches[] = {
     {"get_random", bench_get_random, "gets of random ids, beside LMDB and a chain of three dependent loads"},
+    {"get_many", bench_get_many, "gets of 64 ids in one call, beside LMDB with one transaction for 64"},
+    {"walk", bench_walk, "walks over ids and scalars, and over every embedding byte by views and by chunks"},
     {"put_visible", bench_put_visible, "puts one at a time until visible, beside one LMDB transaction each"},
     {"scale_get", bench_scale_get, "gets from two processes at once, beside two bare chains"},
     {"scale_put", bench_scale_put, "puts from 1, 2, 8 and 60 processes at once, beside as many LMDB writers"},

@@ -133,6 +133,8 @@ class World {
 
 // The benches.
 void bench_get_random(const Settings& settings, Reporter& reporter);
+void bench_get_many(const Settings& settings, Reporter& reporter);
+void bench_walk(const Settings& settings, Reporter& reporter);
 void bench_put_visible(const Settings& settings, Reporter& reporter);
 void bench_scale_get(const Settings& settings, Reporter& reporter);
 void bench_scale_put(const Settings& settings, Reporter& reporter);

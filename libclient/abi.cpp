@@ -8,11 +8,13 @@
 
 #include "base/error.hpp"
 #include "layout/limits.hpp"
+#include "libclient/chunk.hpp"
 #include "libclient/client.hpp"
 #include "libclient/order.hpp"
 #include "libclient/reader.hpp"
 #include "libclient/recall.hpp"
 #include "libclient/tickets.hpp"
+#include "libclient/walk.hpp"
 #include "libclient/writer.hpp"
 #include "warmtier/warmtier.h"
 
@@ -21,6 +23,10 @@ struct warm_client {
 };
 struct warm_recall_scan {
   std::unique_ptr<warmtier::libclient::Scan> scan;
+};
+
+struct warm_cursor {
+  warmtier::libclient::Cursor cursor;
 };
 
 namespace warmtier::libclient {
@@ -66,13 +72,6 @@ int guarded(Call&& call) noexcept {
   }
 }
 
-base::Status check_id(const void* id, size_t id_bytes) {
-  if (id == nullptr) return base::fail(WARM_E_INVALID, "id is NULL");
-  if (id_bytes >= 1 && id_bytes <= layout::kIdBytesMax) return {};
-  return base::fail(id_bytes == 0 ? WARM_E_INVALID : WARM_E_LIMIT, "the id has %zu bytes; 1 to %u are possible", id_bytes,
-                    layout::kIdBytesMax);
-}
-
 template <typename T>
 base::Status check_struct(const T* argument, const char* name, const char* initialiser) {
   if (argument == nullptr) return base::fail(WARM_E_INVALID, "%s is NULL", name);
@@ -97,6 +96,37 @@ base::Status check_flags(uint32_t flags) {
   if ((flags & ~WARM_DURABLE) != 0) return base::fail(WARM_E_INVALID, "flags has the unknown bits %#x", flags & ~WARM_DURABLE);
   if ((flags & WARM_DURABLE) != 0) return base::fail(WARM_E_UNSUPPORTED, "WARM_DURABLE: this store has no log");
   return {};
+}
+
+// Views that are to be filled, one behind the other.
+base::Status check_views(const warm_view* views, size_t count) {
+  if (count != 0 && views == nullptr) return base::fail(WARM_E_INVALID, "ret_views is NULL");
+  for (size_t i = 0; i < count; ++i) {
+    if (views[i].struct_bytes == sizeof(warm_view)) continue;
+    return base::fail(WARM_E_INVALID, "ret_views[%zu].struct_bytes is %u, this library knows %zu: start with WARM_VIEW_INIT", i,
+                      views[i].struct_bytes, sizeof(warm_view));
+  }
+  return {};
+}
+
+base::Status check_step(const warm_cursor* cursor, size_t room, const size_t* ret_count) {
+  if (cursor == nullptr) return base::fail(WARM_E_INVALID, "cursor is NULL");
+  if (room == 0) return base::fail(WARM_E_INVALID, "there is room for 0 records; 1 is the least");
+  if (ret_count == nullptr) return base::fail(WARM_E_INVALID, "ret_count is NULL");
+  return {};
+}
+
+template <typename T>
+int store_value(const base::Result<T>& value, T* ret_value) noexcept {
+  if (!value) return report(value.error());
+  *ret_value = *value;
+  return WARM_OK;
+}
+
+template <typename T>
+base::Status check_reserved(const T& argument, const char* name) {
+  if (std::all_of(std::begin(argument.reserved), std::end(argument.reserved), [](auto r) { return r == 0; })) return {};
+  return base::fail(WARM_E_INVALID, "reserved fields of %s are not zero", name);
 }
 
 constexpr uint32_t kReadFlags = WARM_VERIFY | WARM_COPY;
@@ -392,6 +422,136 @@ int warm_get(warm_client* client, const void* id, size_t id_bytes, uint32_t flag
       return report(check_struct(ret_view, "ret_view", "WARM_VIEW_INIT"));
     }
     return report(get(client->client->state(), id, id_bytes, flags, *ret_view));
+  });
+}
+
+int warm_get_many(warm_client* client, const warm_id* ids, size_t count, uint32_t flags, warm_view* ret_views,
+                  int32_t* ret_codes) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_read_flags(flags); !ok) return report(ok);
+    if (count != 0 && ids == nullptr) return say(WARM_E_INVALID, "ids is NULL");
+    if (count != 0 && ret_codes == nullptr) return say(WARM_E_INVALID, "ret_codes is NULL");
+    if (auto ok = check_views(ret_views, count); !ok) return report(ok);
+    std::optional<base::Error> error;
+    get_many(client->client->state(), ids, count, flags, ret_views, ret_codes, error);
+    if (error) report(*error);
+    return WARM_OK;
+  });
+}
+
+int warm_get_copy(warm_client* client, const void* id, size_t id_bytes, uint32_t flags, warm_copy* copy) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_id(id, id_bytes); !ok) return report(ok);
+    if (auto ok = check_read_flags(flags); !ok) return report(ok);
+    if (auto ok = check_struct(copy, "copy", "WARM_COPY_INIT"); !ok) return report(ok);
+    if (auto ok = check_reserved(*copy, "copy"); !ok) return report(ok);
+    return report(get_copy(client->client->state(), id, id_bytes, flags, *copy));
+  });
+}
+
+int warm_scalars_get(warm_client* client, const void* id, size_t id_bytes, warm_scalars* ret_scalars) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_id(id, id_bytes); !ok) return report(ok);
+    if (auto ok = check_struct(ret_scalars, "ret_scalars", "WARM_SCALARS_INIT"); !ok) return report(ok);
+    return report(get_scalars(client->client->state(), id, id_bytes, *ret_scalars));
+  });
+}
+
+int warm_cursor_open(warm_client* client, const warm_filter* filter, warm_cursor** ret_cursor) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (ret_cursor == nullptr) return say(WARM_E_INVALID, "ret_cursor is NULL");
+    auto made = Filter::make(filter);
+    if (!made) return report(made.error());
+    *ret_cursor = new warm_cursor{{*client->client, client->client->state(), std::move(*made)}};
+    return WARM_OK;
+  });
+}
+
+int warm_cursor_next(warm_cursor* cursor, uint32_t flags, warm_view* ret_views, size_t views, size_t* ret_count) noexcept {
+  return guarded([&] {
+    if (auto ok = check_step(cursor, views, ret_count); !ok) return report(ok);
+    if (auto ok = check_read_flags(flags); !ok) return report(ok);
+    if (auto ok = check_views(ret_views, views); !ok) return report(ok);
+    return store_value(cursor->cursor.next(flags, ret_views, views), ret_count);
+  });
+}
+
+int warm_cursor_next_items(warm_cursor* cursor, uint32_t item_bytes, warm_item* ret_items, size_t items,
+                           size_t* ret_count) noexcept {
+  return guarded([&] {
+    if (auto ok = check_step(cursor, items, ret_count); !ok) return report(ok);
+    if (ret_items == nullptr) return say(WARM_E_INVALID, "ret_items is NULL");
+    if (item_bytes != sizeof(warm_item)) {
+      return report(base::Status(base::fail(WARM_E_INVALID, "item_bytes is %u, this library knows %zu: sizeof(warm_item)",
+                                            item_bytes, sizeof(warm_item))));
+    }
+    return store_value(cursor->cursor.next_items(ret_items, items), ret_count);
+  });
+}
+
+int warm_cursor_close(warm_cursor* cursor) noexcept {
+  return guarded([&] {
+    delete cursor;
+    return WARM_OK;
+  });
+}
+
+int warm_count(warm_client* client, const warm_filter* filter, uint64_t* ret_count) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (ret_count == nullptr) return say(WARM_E_INVALID, "ret_count is NULL");
+    auto made = Filter::make(filter);
+    if (!made) return report(made.error());
+    return store_value(count_records(*client->client, std::move(*made)), ret_count);
+  });
+}
+
+int warm_chunk_count(warm_client* client, uint64_t* ret_chunks) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (ret_chunks == nullptr) return say(WARM_E_INVALID, "ret_chunks is NULL");
+    return store_value(count_chunks(client->client->state()), ret_chunks);
+  });
+}
+
+int warm_chunk_open(warm_client* client, uint64_t chunk, warm_chunk* ret_chunk) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_struct(ret_chunk, "ret_chunk", "WARM_CHUNK_INIT"); !ok) return report(ok);
+    const auto presence = open_chunk(client->client->state(), chunk, *ret_chunk);
+    return presence && *presence == Presence::absent ? say(WARM_E_NOT_FOUND, "the store has not so many chunks")
+                                                     : report(presence);
+  });
+}
+
+int warm_chunk_check(warm_client* client, warm_chunk* chunk) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_struct(chunk, "chunk", "WARM_CHUNK_INIT"); !ok) return report(ok);
+    return report(check_chunk(client->client->state(), *chunk));
+  });
+}
+
+int warm_chunk_view(warm_client* client, const warm_chunk* chunk, uint32_t row, warm_view* ret_view) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_struct(chunk, "chunk", "WARM_CHUNK_INIT"); !ok) return report(ok);
+    if (auto ok = check_struct(ret_view, "ret_view", "WARM_VIEW_INIT"); !ok) return report(ok);
+    const auto presence = view_in_chunk(client->client->state(), *chunk, row, *ret_view);
+    return presence && *presence == Presence::absent ? say(WARM_E_NOT_FOUND, "the row does not hold that record any more")
+                                                     : report(presence);
+  });
+}
+
+int warm_chunk_close(warm_client* client, warm_chunk* chunk) noexcept {
+  return guarded([&] {
+    if (auto ok = check_client(client); !ok) return report(ok);
+    if (auto ok = check_struct(chunk, "chunk", "WARM_CHUNK_INIT"); !ok) return report(ok);
+    return report(close_chunk(client->client->state(), *chunk));
   });
 }
 

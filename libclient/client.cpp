@@ -721,6 +721,9 @@ base::Status Client::close() {
   if (const uint32_t scans = state->open_scans.load(std::memory_order_relaxed); scans != 0) {
     return base::fail(WARM_E_BUSY, "%u recalls are open; close them first", scans);
   }
+  if (const uint64_t lent = state->lent.load(std::memory_order_acquire); lent != 0) {
+    return base::fail(WARM_E_BUSY, "%lu cursors and chunks are open; close them first", lent);
+  }
   state->leave();
   return {};
 }

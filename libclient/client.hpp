@@ -59,6 +59,7 @@ class ClientState {
   const uint64_t timeout_ns;
 
   std::atomic<uint32_t> open_scans{0};  // recalls under way
+  std::atomic<uint64_t> lent{0};  // cursors and chunks that are open
 
   // ---- Inside.
   ThreadRecord& thread() {
@@ -194,6 +195,18 @@ class ClientState {
   Tickets tickets_{*this};  // its requests stand in the links
 };
 
+// Inside as long as it lives. A read that throws nothing may use enter and leave themselves.
+class Inside {
+ public:
+  Inside(const ClientState& state, ThreadRecord& me) noexcept : me_(me) { state.enter(me); }
+  ~Inside() { ClientState::leave(me_); }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+
+ private:
+  ThreadRecord& me_;
+};
+
 // What warm_client is.
 class Client {
  public:
@@ -207,7 +220,7 @@ class Client {
     ClientState* state = state_.load(std::memory_order_acquire);
     return __builtin_expect(state->stamp == fork_stamp(), 1) ? *state : adopt_fork(state);
   }
-  // WARM_E_BUSY while views are out.
+  // WARM_E_BUSY while views are out, or cursors or chunks open.
   base::Status close();
 
  private:

@@ -52,7 +52,8 @@ struct ByCell {
   uint32_t homes_log2;
   uint32_t tag;
   [[nodiscard]] bool matches(const Record& record) const noexcept {
-    return layout::home_of_hash(record.header.hash, homes_log2) == home && layout::tag_of_hash(record.header.hash) == tag;
+    return (layout::home_of_hash(record.header.hash, homes_log2) == home && layout::tag_of_hash(record.header.hash) == tag) ||
+           !WARM_RULE("client.walk_hash_fits");
   }
 };
 
@@ -179,7 +180,7 @@ inline Lookup examine(Source& source, ClientState& state, ThreadRecord& me, cons
     if (rounds++ == layout::kReadRoundsBeforePause) return source.current(a) ? Lookup::pause : Lookup::reattach;
     WARM_STEP("client.get_cell_loaded");
     record.slot = layout::cell_slot(c);
-    if (record.slot >= load_acquire(a.status->slots_allocated) || record.slot >= a.geometry.capacity) {
+    if (record.slot >= allocated_slots(a)) {
       if (load_acquire(cell) != c) continue;
       return source.current(a) ? Lookup::corrupt : Lookup::reattach;
     }
@@ -272,7 +273,7 @@ inline Lookup look_up(Source& source, ClientState& state, ThreadRecord& me, cons
 template <Want kWant, typename Source>
 inline Lookup examine_slot(Source& source, ClientState& state, ThreadRecord& me, const Attachment& a, uint32_t slot, uint64_t put,
                            Record& record) noexcept {
-  if (slot >= layout::load_acquire(a.status->slots_allocated) || slot >= a.geometry.capacity) return Lookup::absent;
+  if (slot >= allocated_slots(a)) return Lookup::absent;
   record.slot = slot;
   const layout::SlotLine& line = line_at(a, slot);
   for (uint32_t rounds = 0; rounds < layout::kReadRoundsBeforePause; ++rounds) {
@@ -319,12 +320,20 @@ base::Status overcome(ClientState& state, Lookup verdict, const void* id, size_t
 // An id for a sentence: printable, and not too long.
 std::string shown(const void* id, size_t id_bytes);
 
+// Asks for the record that a line names, right or wrong. The slot is one of those that are allocated.
+inline void prefetch_record(const Attachment& a, const SegmentTable& table, uint32_t slot) noexcept {
+  const layout::Locator at = layout::locator_of(layout::load_relaxed(line_at(a, slot).locator));
+  const SegmentTable::Entry* segment = table.find(at.segment);
+  if (segment == nullptr || segment->base == nullptr || at.offset_bytes >= segment->bytes) return;
+  __builtin_prefetch(segment->base + at.offset_bytes);
+  __builtin_prefetch(segment->base + at.offset_bytes + layout::kCacheLineBytes);
+}
+
 // Looks an id up until there is an answer. `use(me, a, source, record)` runs inside, when the record was found, and may still
 // turn it down by another verdict. `kCounted`: a get, for the counters and the touch ring.
 template <Want kWant, typename Source, bool kCounted, typename Use>
-inline base::Result<Presence> seek(ClientState& state, const void* id, size_t id_bytes, Use&& use) {
+inline base::Result<Presence> seek(ClientState& state, Patience& patience, const void* id, size_t id_bytes, Use&& use) {
   ThreadRecord& me = state.thread();
-  Patience patience(state.timeout_ns);
   Trouble trouble;
   for (;;) {
     Lookup verdict = Lookup::reattach;
@@ -356,6 +365,12 @@ inline base::Result<Presence> seek(ClientState& state, const void* id, size_t id
     if (auto ready = overcome(state, verdict, id, id_bytes, record, patience, trouble); !ready)
       return base::pass(std::move(ready));
   }
+}
+
+template <Want kWant, typename Source, bool kCounted, typename Use>
+inline base::Result<Presence> seek(ClientState& state, const void* id, size_t id_bytes, Use&& use) {
+  Patience patience(state.timeout_ns);
+  return seek<kWant, Source, kCounted>(state, patience, id, id_bytes, use);
 }
 
 }  // namespace warmtier::libclient

@@ -8,8 +8,9 @@ namespace warmtier::libclient {
 namespace {
 
 template <Want kWant, typename Source>
-base::Result<Presence> get_by(ClientState& state, const void* id, size_t id_bytes, uint32_t flags, warm_view& ret_view) {
-  return seek<kWant, Source, true>(state, id, id_bytes,
+base::Result<Presence> get_by(ClientState& state, Patience& patience, const void* id, size_t id_bytes, uint32_t flags,
+                              warm_view& ret_view) {
+  return seek<kWant, Source, true>(state, patience, id, id_bytes,
                                    [&](ThreadRecord& me, const Attachment& a, Source& source, Record& record) {
                                      return view_of(state, me, a, source, flags, record, ret_view);
                                    });
@@ -17,10 +18,23 @@ base::Result<Presence> get_by(ClientState& state, const void* id, size_t id_byte
 
 }  // namespace
 
-base::Result<Presence> get(ClientState& state, const void* id, size_t id_bytes, uint32_t flags, warm_view& ret_view) {
+base::Result<Presence> get(ClientState& state, Patience& patience, const void* id, size_t id_bytes, uint32_t flags,
+                           warm_view& ret_view) {
   if (__builtin_expect((flags & WARM_COPY) != 0, 0))
-    return get_by<Want::bytes, ThroughKernel>(state, id, id_bytes, flags, ret_view);
-  return get_by<Want::view, InPlace>(state, id, id_bytes, flags, ret_view);
+    return get_by<Want::bytes, ThroughKernel>(state, patience, id, id_bytes, flags, ret_view);
+  return get_by<Want::view, InPlace>(state, patience, id, id_bytes, flags, ret_view);
+}
+
+base::Result<Presence> get(ClientState& state, const void* id, size_t id_bytes, uint32_t flags, warm_view& ret_view) {
+  Patience patience(state.timeout_ns);
+  return get(state, patience, id, id_bytes, flags, ret_view);
+}
+
+base::Status check_id(const void* id, size_t id_bytes) {
+  if (id == nullptr) return base::fail(WARM_E_INVALID, "id is NULL");
+  if (id_bytes >= 1 && id_bytes <= layout::kIdBytesMax) return {};
+  return base::fail(id_bytes == 0 ? WARM_E_INVALID : WARM_E_LIMIT, "the id has %zu bytes; 1 to %u are possible", id_bytes,
+                    layout::kIdBytesMax);
 }
 
 base::Result<Presence> exists(ClientState& state, const void* id, size_t id_bytes) {

@@ -617,7 +617,7 @@ base::Status Scan::resolve(size_t q, Patience& patience, Outcome& outcome) {
       return Lookup::found;
     };
     if (WARM_RULE("client.recall_asks_index")) {
-      auto found = seek<Want::view, InPlace, true>(state_, item.candidate.id.data(), item.candidate.id.size(), take);
+      auto found = seek<Want::view, InPlace, true>(state_, patience, item.candidate.id.data(), item.candidate.id.size(), take);
       if (!found && found.error().code != WARM_E_CORRUPT) {
         failed = base::pass(std::move(found));
         break;

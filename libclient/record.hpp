@@ -2,6 +2,7 @@
 // items of a walk and hits of a recall have it from here.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -50,6 +51,10 @@ struct Record {
 
 inline const layout::SlotLine& line_at(const Attachment& a, uint32_t slot) noexcept {
   return *reinterpret_cast<const layout::SlotLine*>(a.tier + a.geometry.line_offset(slot));
+}
+// Lines and rows of slots from here on may not be there.
+inline uint64_t allocated_slots(const Attachment& a) noexcept {
+  return std::min(layout::load_acquire(a.status->slots_allocated), a.geometry.capacity);
 }
 inline const std::byte* row_at(const Attachment& a, uint32_t slot) noexcept { return a.tier + a.geometry.row_offset(slot); }
 

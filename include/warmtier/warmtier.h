@@ -419,6 +419,77 @@ typedef struct warm_view {
 WARM_EXPORT int warm_get(warm_client *client, const void *id, size_t id_bytes, uint32_t flags,
                          warm_view *ret_view) WARM_NOEXCEPT;
 
+/* Gets many: `ret_codes[i]` is what warm_get would return for ids[i], and `ret_views[i]` is filled where that is WARM_OK. Ids are
+ * worked off in groups of 64, whose waits for memory overlap: several times cheaper than so many gets.
+ * Returns:  WARM_OK when every id has a code; WARM_E_INVALID before anything was read. warm_last_error() speaks of the last id
+ *           that failed otherwise than by WARM_E_NOT_FOUND.
+ * Lifetime: as in warm_get, each view by itself.
+ * Threads:  any.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline, once for all ids.
+ * Since:    0.1 */
+WARM_EXPORT int warm_get_many(warm_client *client, const warm_id *ids, size_t count, uint32_t flags, warm_view *ret_views,
+                              int32_t *ret_codes) WARM_NOEXCEPT;
+
+/* A record in the caller's own memory, for callers that cannot hold a view. Rooms that are NULL are not filled. */
+typedef struct warm_copy {
+  uint32_t struct_bytes;       /* WARM_COPY_INIT sets it */
+  uint32_t content_state;      /* out: WARM_CONTENT_* */
+  float *embedding;            /* in: room for embedding_capacity floats */
+  void *content;               /* in: room for content_capacity bytes */
+  uint64_t content_capacity;   /* in */
+  uint32_t embedding_capacity; /* in */
+  uint32_t dimensions;         /* out, like all that follow */
+  uint64_t content_bytes;      /* of the record, also when it does not fit */
+  uint64_t sequence;
+  uint64_t created_ns;
+  uint64_t last_access_ns;
+  float confidence;
+  float activation;
+  float decay_rate;
+  uint32_t recall_count;
+  uint64_t reserved[4];        /* zero */
+} warm_copy;
+
+#define WARM_COPY_INIT \
+  { sizeof(warm_copy), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0.0f, 0.0f, 0, { 0, 0, 0, 0 } }
+
+/* Copies the memory with this id. `flags`: WARM_VERIFY, WARM_COPY. Takes no pin and none of WARM_VIEWS_MAX.
+ * Returns:  WARM_OK; WARM_E_LIMIT when a room is too small: then `dimensions` and `content_bytes` say what it takes, the scalars
+ *           are filled and the rooms are untouched; else the codes of warm_get. After these what the rooms hold is undefined.
+ * Lifetime: everything is copied.
+ * Threads:  any.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_get_copy(warm_client *client, const void *id, size_t id_bytes, uint32_t flags,
+                              warm_copy *copy) WARM_NOEXCEPT;
+
+/* What a record says of itself, without embedding and content. */
+typedef struct warm_scalars {
+  uint32_t struct_bytes;       /* WARM_SCALARS_INIT sets it */
+  uint32_t content_state;      /* WARM_CONTENT_* */
+  uint64_t content_bytes;
+  uint64_t sequence;
+  uint64_t created_ns;
+  uint64_t last_access_ns;
+  float confidence;
+  float activation;
+  float decay_rate;
+  uint32_t recall_count;
+  uint64_t reserved[4];        /* zero */
+} warm_scalars;
+
+#define WARM_SCALARS_INIT \
+  { sizeof(warm_scalars), 0, 0, 0, 0, 0, 0.0f, 0.0f, 0.0f, 0, { 0, 0, 0, 0 } }
+
+/* Gets the scalars of the memory with this id. Takes no pin; the embedding is not touched. It does not count as a get.
+ * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_LIMIT (of the id),
+ *           WARM_E_CORRUPT, WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Lifetime: values are copied, all of one moment.
+ * Threads:  any.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_scalars_get(warm_client *client, const void *id, size_t id_bytes, warm_scalars *ret_scalars) WARM_NOEXCEPT;
+
 /* Releases a view. A view that was released, or was never filled, is left alone; so is a view from before a fork.
  * Returns:  WARM_OK, WARM_E_INVALID.
  * Lifetime: the view's pointers must not be used afterwards; the struct may be used again.
@@ -685,6 +756,140 @@ typedef struct warm_session {
  * Since:    0.1 */
 WARM_EXPORT int warm_sessions(warm_client *client, uint32_t session_bytes, warm_session *ret_sessions, size_t sessions,
                               size_t *ret_count) WARM_NOEXCEPT;
+
+/* ---- Walking ------------------------------------------------------------------------------------------------------- */
+
+/* A walk over the records that a filter wants. What is there throughout and untouched comes exactly once; what is replaced
+ * meanwhile comes once, as it was or as it is; what is put or removed meanwhile comes once or not at all; nothing comes twice.
+ * That holds over growth of the index and restarts of the daemon. The order means nothing. */
+typedef struct warm_cursor warm_cursor;
+
+/* Begins a walk. `filter` may be NULL: every record.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_LIMIT (id_prefix), WARM_E_NOMEM.
+ * Lifetime: the cursor lives until warm_cursor_close; warm_close is refused before. It holds nothing back in the store.
+ * Threads:  any; a cursor is used by one thread at a time.
+ * Blocks:   no.
+ * Since:    0.1 */
+WARM_EXPORT int warm_cursor_open(warm_client *client, const warm_filter *filter, warm_cursor **ret_cursor) WARM_NOEXCEPT;
+
+/* Gets views of the next records, at most `views` (at least 1). `ret_count` receives how many: fewer than asked for is not the
+ * end, 0 is. `flags`: WARM_VERIFY, WARM_COPY. A damaged record is WARM_E_CORRUPT, named by the message; the cursor stands behind
+ * it then and may go on.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_STALE (the cursor is from before a fork), WARM_E_BUSY, WARM_E_UNAVAILABLE,
+ *           WARM_E_LIMIT (WARM_VIEWS_MAX), WARM_E_CORRUPT, WARM_E_UNSUPPORTED, WARM_E_NOMEM, WARM_E_SYSTEM. After any of them the
+ *           cursor may go on.
+ * Lifetime: each view lives until its own warm_release.
+ * Threads:  one at a time.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_cursor_next(warm_cursor *cursor, uint32_t flags, warm_view *ret_views, size_t views,
+                                 size_t *ret_count) WARM_NOEXCEPT;
+
+/* What a fast walk shows of a record. */
+typedef struct warm_item {
+  const void *id;
+  uint32_t id_bytes;
+  uint32_t content_state;      /* WARM_CONTENT_* */
+  uint64_t content_bytes;
+  uint64_t sequence;
+  uint64_t created_ns;
+  uint64_t last_access_ns;
+  float confidence;
+  float activation;
+  float decay_rate;
+  uint32_t recall_count;
+} warm_item;
+
+/* The same walk, but ids and scalars only: no view, no pin, no embedding is touched. `item_bytes` is sizeof(warm_item).
+ * Returns:  as warm_cursor_next.
+ * Lifetime: ids live until the next call on this cursor; all else is copied.
+ * Threads:  one at a time.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_cursor_next_items(warm_cursor *cursor, uint32_t item_bytes, warm_item *ret_items, size_t items,
+                                       size_t *ret_count) WARM_NOEXCEPT;
+
+/* Ends a walk. NULL is allowed and does nothing.
+ * Returns:  WARM_OK.
+ * Lifetime: the cursor and its ids must not be used afterwards; views live on.
+ * Threads:  no other call on this cursor may be running.
+ * Blocks:   no.
+ * Since:    0.1 */
+WARM_EXPORT int warm_cursor_close(warm_cursor *cursor) WARM_NOEXCEPT;
+
+/* Counts the records that pass a filter. Without one (NULL, or WARM_FILTER_INIT as it is) it reads one number; else it walks.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_LIMIT (id_prefix), WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_CORRUPT (a damaged record
+ *           cannot be judged), WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Lifetime: the filter is copied.
+ * Threads:  any.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_count(warm_client *client, const warm_filter *filter, uint64_t *ret_count) WARM_NOEXCEPT;
+
+/* ---- Chunks -------------------------------------------------------------------------------------------------------- */
+
+#define WARM_CHUNK_ROWS 1024u
+
+/* Up to WARM_CHUNK_ROWS embeddings as one matrix, in place, for whatever takes a pointer and a stride. Nothing is held back in
+ * the store: a row may become another record's while it is read, and any bits may be seen then. warm_chunk_check says afterwards
+ * which rows did not change; what was computed from others does not count. A record that is replaced while several chunks are
+ * read can be met in both or in none of them. */
+typedef struct warm_chunk {
+  uint32_t struct_bytes;       /* WARM_CHUNK_INIT sets it */
+  uint32_t dimensions;         /* values in a row; zeros behind them */
+  const float *rows;           /* on a 64-byte boundary */
+  uint64_t row_bytes;          /* from one row to the next */
+  uint32_t row_count;          /* up to WARM_CHUNK_ROWS */
+  uint32_t live_rows;          /* bits in `live` */
+  uint64_t live[16];           /* bit r % 64 of word r / 64: row r held a visible record when the chunk was opened, and the
+                                  same one at the last check */
+  uint64_t chunk;              /* its number */
+  uint64_t internal[4];        /* the library's; copy a chunk only with all of it, and close it once */
+} warm_chunk;
+
+#define WARM_CHUNK_INIT \
+  { sizeof(warm_chunk), 0, NULL, 0, 0, 0, { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 0, { 0, 0, 0, 0 } }
+
+/* How many chunks the store has now.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE.
+ * Lifetime: values are copied.
+ * Threads:  any.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_chunk_count(warm_client *client, uint64_t *ret_chunks) WARM_NOEXCEPT;
+
+/* Opens the chunk with this number, from 0 on.
+ * Returns:  WARM_OK, WARM_E_NOT_FOUND (the store has not so many), WARM_E_INVALID, WARM_E_UNAVAILABLE, WARM_E_NOMEM.
+ * Lifetime: `rows` is mapped until warm_chunk_close; warm_close is refused before.
+ * Threads:  any; an open chunk may be read by all threads, checked and closed by one at a time.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_chunk_open(warm_client *client, uint64_t chunk, warm_chunk *ret_chunk) WARM_NOEXCEPT;
+
+/* Clears the bits of rows that changed since the chunk was opened, and counts the others.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_STALE (from before a fork; or the socket's daemon serves another store now),
+ *           WARM_E_UNAVAILABLE.
+ * Lifetime: the chunk stays open.
+ * Threads:  one at a time.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_chunk_check(warm_client *client, warm_chunk *chunk) WARM_NOEXCEPT;
+
+/* Gets a view of the record that a row held when the chunk was opened.
+ * Returns:  WARM_OK, WARM_E_NOT_FOUND (the row held none, or does not hold it any more), WARM_E_STALE, and the codes of warm_get.
+ * Lifetime: as in warm_get; the view outlives the chunk.
+ * Threads:  any.
+ * Blocks:   no, unless the daemon restarts: then up to the deadline.
+ * Since:    0.1 */
+WARM_EXPORT int warm_chunk_view(warm_client *client, const warm_chunk *chunk, uint32_t row, warm_view *ret_view) WARM_NOEXCEPT;
+
+/* Closes a chunk. One that was closed, never opened, or is from before a fork, is left alone.
+ * Returns:  WARM_OK, WARM_E_INVALID.
+ * Lifetime: `rows` must not be used afterwards.
+ * Threads:  one at a time.
+ * Blocks:   no.
+ * Since:    0.1 */
+WARM_EXPORT int warm_chunk_close(warm_client *client, warm_chunk *chunk) WARM_NOEXCEPT;
 
 /* ---- Statistics ---------------------------------------------------------------------------------------------------- */
 

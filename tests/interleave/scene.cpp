@@ -203,6 +203,18 @@ Seen look(const warm_view& view) {
   return seen;
 }
 
+Seen copy(warm_client* client, const std::string& id) {
+  float embedding[kDimensions];
+  uint32_t content = 0;
+  warm_copy it = WARM_COPY_INIT;
+  it.embedding = embedding;
+  it.embedding_capacity = kDimensions;
+  it.content = &content;
+  it.content_capacity = sizeof content;
+  if (const int code = warm_get_copy(client, id.data(), id.size(), 0, &it); code != WARM_OK) return {.code = code};
+  return {.version = it.recall_count, .embedding = static_cast<uint32_t>(embedding[0]), .content = content};
+}
+
 Seen get(warm_client* client, const std::string& id) {
   warm_view it;
   const int code = view(client, id, &it);

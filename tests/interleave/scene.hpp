@@ -122,6 +122,8 @@ int remove(warm_client* client, const std::string& id, uint64_t* ret_sequence = 
 int exists(warm_client* client, const std::string& id);
 Seen get(warm_client* client, const std::string& id);
 Seen look(const warm_view& view);
+// By warm_get_copy.
+Seen copy(warm_client* client, const std::string& id);
 int view(warm_client* client, const std::string& id, warm_view* ret_view);
 void must_put(warm_client* client, const std::string& id, uint32_t version);
 void must_remove(warm_client* client, const std::string& id);

@@ -7,6 +7,7 @@
 
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -439,6 +440,29 @@ Test(client, a_large_put_travels_with_rising_numbers_and_the_same_one_after_a_re
   cr_assert(sequence && *sequence == 5, "%s", sequence ? "?" : sequence.error().text.c_str());
   cr_assert(libclient::put(state, memory).has_value());
   answering.join();
+}
+
+Test(client, many_at_once_count_and_touch_as_one_by_one) {
+  World world;
+  world.daemon.put(1, 10, "id", "x");
+  auto& state = world.open();
+  constexpr size_t kMany = 3 * libclient::kGetsPerTick + 5;
+  std::vector<warm_id> ids(kMany, warm_id{.data = "id", .bytes = 2});
+  ids[70] = {.data = "not there", .bytes = 9};
+  std::vector<warm_view> views(kMany, WARM_VIEW_INIT);
+  std::vector<int32_t> codes(kMany);
+  std::optional<base::Error> error;
+  libclient::get_many(state, ids.data(), kMany, 0, views.data(), codes.data(), error);
+  cr_assert_not(error.has_value());
+  for (size_t i = 0; i < kMany; ++i) {
+    cr_assert_eq(codes[i], i == 70 ? WARM_E_NOT_FOUND : WARM_OK);
+    cr_assert(libclient::release(state, views[i]).has_value());
+  }
+  libclient::ClientState::flush_counters(state.thread());
+  cr_assert_eq(world.daemon.session(0).counters.gets, kMany);
+  cr_assert_eq(world.daemon.session(0).counters.misses, 1);
+  cr_assert_eq(world.daemon.session(0).touches.head, 3, "one in 64 leaves a trace");
+  cr_assert_eq(state.views_out(), 0);
 }
 
 Test(client, a_thread_that_ends_gives_its_pin_cells_and_counts_back) {
