@@ -167,4 +167,39 @@ Exit ctl_remove(const CtlOptions& options, const CtlRemove& remove) {
   return say_line(options.json ? changed_json(remove.id, sequence) : std::to_string(sequence));
 }
 
+Exit ctl_update(const CtlOptions& options, const CtlUpdate& update) {
+  Client client;
+  if (const int code = client.open(options); code != WARM_OK) return complain_about("update", code);
+  warm_update change = WARM_UPDATE_INIT;
+  change.id = update.id.data();
+  change.id_bytes = update.id.size();
+  change.condition = update.if_sequence ? WARM_IF_SEQUENCE : WARM_IF_ANY;
+  change.if_sequence = update.if_sequence.value_or(0);
+  const auto set = [&](uint32_t bit, const auto& given, auto& into) {
+    if (!given) return;
+    change.set |= bit;
+    into = *given;
+  };
+  set(WARM_SET_CONFIDENCE, update.confidence, change.confidence);
+  set(WARM_SET_ACTIVATION, update.activation, change.activation);
+  set(WARM_SET_DECAY_RATE, update.decay_rate, change.decay_rate);
+  set(WARM_SET_RECALL_COUNT, update.recall_count, change.recall_count);
+  set(WARM_SET_LAST_ACCESS, update.last_access_ns, change.last_access_ns);
+  uint64_t sequence = 0;
+  if (const int code = warm_update_scalars(client.handle(), &change, &sequence); code != WARM_OK)
+    return complain_about("update", code);
+  return say_line(options.json ? changed_json(update.id, sequence) : std::to_string(sequence));
+}
+
+Exit ctl_touch(const CtlOptions& options, const CtlTouch& touch) {
+  Client client;
+  if (const int code = client.open(options); code != WARM_OK) return complain_about("touch", code);
+  std::vector<warm_id> ids;
+  for (const std::string& id : touch.ids) ids.push_back({.data = id.data(), .bytes = id.size()});
+  size_t taken = 0;
+  if (const int code = warm_touch(client.handle(), ids.data(), ids.size(), &taken); code != WARM_OK)
+    return complain_about("touch", code);
+  return say_line(options.json ? numbers_json({{"taken", taken}}) : std::to_string(taken));
+}
+
 }  // namespace warmtier::tools

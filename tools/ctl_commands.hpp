@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "tools/ctl_client.hpp"
 
@@ -43,10 +44,27 @@ struct CtlRemove {
   std::optional<uint64_t> if_sequence;
 };
 
+// Scalars of a record; those without a value stay as they are.
+struct CtlUpdate {
+  std::string id;
+  std::optional<float> confidence;
+  std::optional<float> activation;
+  std::optional<float> decay_rate;
+  std::optional<uint32_t> recall_count;
+  std::optional<uint64_t> last_access_ns;
+  std::optional<uint64_t> if_sequence;
+};
+
+struct CtlTouch {
+  std::vector<std::string> ids;
+};
+
 Exit ctl_init(const CtlOptions& options, const CtlInit& init);
 Exit ctl_status(const CtlOptions& options, const CtlStatus& status);
 Exit ctl_put(const CtlOptions& options, const CtlPut& put);
 Exit ctl_get(const CtlOptions& options, const CtlGet& get);
 Exit ctl_remove(const CtlOptions& options, const CtlRemove& remove);
+Exit ctl_update(const CtlOptions& options, const CtlUpdate& update);
+Exit ctl_touch(const CtlOptions& options, const CtlTouch& touch);
 
 }  // namespace warmtier::tools

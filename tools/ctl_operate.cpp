@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <array>
 #include <cstdio>
 #include <span>
 #include <string>
@@ -159,6 +160,26 @@ Exit ctl_checkpoint(const CtlOptions& options, const CtlCheckpoint& /*checkpoint
   uint64_t sequence = 0;
   if (const int code = warm_checkpoint(client.handle(), &sequence); code != WARM_OK) return complain_about("checkpoint", code);
   return say_number(options, "sequence", sequence);
+}
+
+Exit ctl_clear(const CtlOptions& options, const CtlClear& clear) {
+  Client client;
+  if (const int code = client.open(options); code != WARM_OK) return complain_about("clear", code);
+  if (!clear.yes) {
+    if (::isatty(STDIN_FILENO) == 0 || ::isatty(STDERR_FILENO) == 0) {
+      complain("clear: it removes every record; without a terminal to ask on, --yes says that this is meant");
+      return Exit::usage;
+    }
+    warm_stats stats = WARM_STATS_INIT;
+    if (const int code = warm_stats_get(client.handle(), &stats); code != WARM_OK) return complain_about("clear", code);
+    std::fprintf(stderr, "Remove all %s records? Type yes: ", with_thousands(stats.records).c_str());
+    std::array<char, 16> answer{};
+    if (std::fgets(answer.data(), answer.size(), stdin) == nullptr || std::string_view(answer.data()) != "yes\n")
+      return complain("clear: nothing was removed");
+  }
+  uint64_t removed = 0;
+  if (const int code = warm_clear(client.handle(), &removed); code != WARM_OK) return complain_about("clear", code);
+  return say_number(options, "removed", removed);
 }
 
 }  // namespace warmtier::tools

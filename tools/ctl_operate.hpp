@@ -1,4 +1,4 @@
-// What an operator asks and orders: changes, sessions, a checkpoint.
+// What an operator asks and orders: changes, sessions, a checkpoint, an empty store.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +17,14 @@ struct CtlChanges {
 };
 struct CtlSessions {};
 struct CtlCheckpoint {};
+struct CtlClear {
+  bool yes = false;
+};
 
 Exit ctl_wait(const CtlOptions& options, const CtlWait& wait);
 Exit ctl_changes(const CtlOptions& options, const CtlChanges& changes);
 Exit ctl_sessions(const CtlOptions& options, const CtlSessions& sessions);
 Exit ctl_checkpoint(const CtlOptions& options, const CtlCheckpoint& checkpoint);
+Exit ctl_clear(const CtlOptions& options, const CtlClear& clear);
 
 }  // namespace warmtier::tools

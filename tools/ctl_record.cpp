@@ -17,6 +17,19 @@ void add_float(Output& output, std::string_view name, float value) {
   append_number(output.text(), value);
 }
 
+// Of a view or an item.
+template <typename Record>
+void add_id_and_scalars(Output& output, const Record& record) {
+  add_json_id(output, {static_cast<const char*>(record.id), record.id_bytes});
+  add_number(output, ",\"sequence\":", record.sequence);
+  add_number(output, ",\"created_ns\":", record.created_ns);
+  add_number(output, ",\"last_access_ns\":", record.last_access_ns);
+  add_float(output, ",\"confidence\":", record.confidence);
+  add_float(output, ",\"activation\":", record.activation);
+  add_float(output, ",\"decay_rate\":", record.decay_rate);
+  add_number(output, ",\"recall_count\":", record.recall_count);
+}
+
 }  // namespace
 
 void add_json_string(Output& output, std::string_view text) {
@@ -55,17 +68,22 @@ void add_json_id(Output& output, std::string_view id) {
   }
 }
 
+void add_json_item(Output& output, const warm_item& item) {
+  output.text() += '{';
+  add_id_and_scalars(output, item);
+  if (item.content_state == WARM_CONTENT_ABSENT) {
+    output.text() += ",\"content_bytes\":null}\n";
+  } else {
+    add_number(output, ",\"content_bytes\":", item.content_bytes);
+    output.text() += "}\n";
+  }
+  output.settle();
+}
+
 void add_json_record(Output& output, const warm_view& view, WithEmbedding with_embedding, std::string_view before) {
   std::string& out = output.text();
   out.append("{").append(before);
-  add_json_id(output, {static_cast<const char*>(view.id), view.id_bytes});
-  add_number(output, ",\"sequence\":", view.sequence);
-  add_number(output, ",\"created_ns\":", view.created_ns);
-  add_number(output, ",\"last_access_ns\":", view.last_access_ns);
-  add_float(output, ",\"confidence\":", view.confidence);
-  add_float(output, ",\"activation\":", view.activation);
-  add_float(output, ",\"decay_rate\":", view.decay_rate);
-  add_number(output, ",\"recall_count\":", view.recall_count);
+  add_id_and_scalars(output, view);
   if (with_embedding == WithEmbedding::yes) {
     out += ",\"embedding\":[";
     for (uint32_t i = 0; i < view.dimensions; ++i) {

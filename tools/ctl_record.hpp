@@ -19,5 +19,7 @@ enum class WithEmbedding : bool { no, yes };
 // {"id":..,"sequence":..,"created_ns":..,..,"embedding":[..],"content":".." or null or "content_base64":".."} and a line end.
 // `before` is put in front of the id: "\"score\":0.5,".
 void add_json_record(Output& output, const warm_view& view, WithEmbedding with_embedding, std::string_view before = {});
+// The same without embedding and content, which are not looked at; "content_bytes" instead, null when there is no content.
+void add_json_item(Output& output, const warm_item& item);
 
 }  // namespace warmtier::tools

@@ -13,8 +13,10 @@
 #include "tools/ctl_commands.hpp"
 #include "tools/ctl_completion.hpp"
 #include "tools/ctl_operate.hpp"
+#include "tools/ctl_recall.hpp"
 #include "tools/ctl_text.hpp"
 #include "tools/ctl_transfer.hpp"
+#include "tools/ctl_walk.hpp"
 #include "warmtier/warmtier.h"
 
 namespace {
@@ -29,6 +31,7 @@ constexpr const char* kFooter =
 // Words that --help shows and completion understands.
 constexpr const char* kFile = "FILE";
 constexpr const char* kDirectory = "DIR";
+constexpr const char* kWhich = "Which records";  // heading in --help
 
 struct Command {
   CLI::App* app;
@@ -50,11 +53,18 @@ class Table {
     add_put();
     add_get();
     add_remove();
+    add_update();
+    add_touch();
+    add_list();
+    add_count();
+    add_recall();
     add_import();
+    add_export();
     add_wait();
     add_changes();
     add_sessions();
     add_checkpoint();
+    add_clear();
     add_completion();
   }
   // The parsed command, ready to run.
@@ -71,11 +81,18 @@ class Table {
   void add_put();
   void add_get();
   void add_remove();
+  void add_update();
+  void add_touch();
+  void add_list();
+  void add_count();
+  void add_recall();
   void add_import();
+  void add_export();
   void add_wait();
   void add_changes();
   void add_sessions();
   void add_checkpoint();
+  void add_clear();
   void add_completion();
 
   // The state of a command lives as long as the table.
@@ -124,6 +141,26 @@ struct IdArgument {
 template <typename Value>
 CLI::Option* add_given(CLI::App& command, const char* name, std::optional<Value>& value, const char* help) {
   return command.add_option_function<Value>(name, [&value](const Value& given) { value = given; }, help);
+}
+
+// Which records: the same words for every command that walks.
+void add_filter(CLI::App& command, CtlFilter& filter) {
+  command.add_option("--prefix", filter.prefix, "ids that begin with this")->type_name("TEXT")->group(kWhich);
+  command.add_option("--with-content", filter.content, "with or without content")
+      ->check(CLI::IsMember({"present", "absent"}))
+      ->type_name("")
+      ->group(kWhich);
+  const auto add = [&](const char* name, std::string& range, const char* help) {
+    command.add_option(name, range, help)->type_name("MIN..MAX")->group(kWhich);
+  };
+  add("--confidence", filter.confidence, "closed range; MIN.., ..MAX or one value will do, here and below");
+  add("--activation", filter.activation, "closed range");
+  add("--decay-rate", filter.decay_rate, "closed range");
+  add("--recall-count", filter.recall_count, "closed range");
+  add("--created", filter.created, "times: 2024-01-31, 2024-01-31T12:00:00Z or nanoseconds since 1970");
+  add("--last-access", filter.last_access, "times, as above");
+  add("--sequence", filter.sequence, "of the put that made the record");
+  add("--content-bytes", filter.content_bytes, "length of the content; absent content has 0");
 }
 
 void Table::add_init() {
@@ -210,6 +247,72 @@ void Table::add_remove() {
   add_given(*command, "--if-sequence", remove->if_sequence, "only if the record has this sequence");
 }
 
+void Table::add_update() {
+  struct Update : CtlUpdate {
+    IdArgument argument;
+  };
+  auto update = std::make_shared<Update>();
+  const auto understood = [](CtlUpdate& given) {
+    given.id = static_cast<Update&>(given).argument.bytes();
+    if (!given.confidence && !given.activation && !given.decay_rate && !given.recall_count && !given.last_access_ns)
+      throw CLI::RequiredError("one of --confidence, --activation, --decay-rate, --recall-count, --last-access");
+  };
+  CLI::App* const command =
+      add<CtlUpdate>("update", "change scalars of a memory; prints the sequence of that", update, ctl_update, understood);
+  update->argument.add_to(*command);
+  add_given(*command, "--confidence", update->confidence, "new value");
+  add_given(*command, "--activation", update->activation, "new value");
+  add_given(*command, "--decay-rate", update->decay_rate, "new value");
+  add_given(*command, "--recall-count", update->recall_count, "new value");
+  add_given(*command, "--last-access", update->last_access_ns, "nanoseconds since 1970");
+  add_given(*command, "--if-sequence", update->if_sequence, "only if the record has this sequence");
+}
+
+void Table::add_touch() {
+  auto touch = std::make_shared<CtlTouch>();
+  CLI::App* const command =
+      add<CtlTouch>("touch", "say that memories were used: counted and timed a moment later", touch, ctl_touch);
+  command->add_option("ID", touch->ids, "ids of the records")->required();
+}
+
+void Table::add_list() {
+  auto list = std::make_shared<CtlList>();
+  CLI::App* const command = add<CtlList>("list", "ids, creation times and content lengths, in no order", list, ctl_list);
+  command->add_option("--limit", list->limit, "so many at most")->type_name("N");
+  add_filter(*command, list->filter);
+}
+
+void Table::add_count() {
+  auto count = std::make_shared<CtlCount>();
+  add_filter(*add<CtlCount>("count", "number of memories", count, ctl_count), count->filter);
+}
+
+void Table::add_recall() {
+  auto recall = std::make_shared<CtlRecall>();
+  const auto understood = [](CtlRecall& given) {
+    if (given.id.has_value() + given.vector_path.has_value() + given.text.has_value() != 1)
+      throw CLI::ValidationError("recall", "give one of ID, --vector and --text");
+  };
+  CLI::App* const command = add<CtlRecall>("recall", "the nearest memories, best first", recall, ctl_recall, understood);
+  add_given(*command, "ID", recall->id, "near this memory");
+  add_given(*command, "--vector", recall->vector_path,
+            "near this vector: .npy, raw 32-bit floats or a JSON list; - is standard input")
+      ->type_name(kFile);
+  add_given(*command, "--text", recall->text, "near this text, by the letters that it shares (768 dimensions, as in ./dev demo)");
+  command->add_option("-k,--limit", recall->limit, "so many at most (default 10)")
+      ->check(CLI::Range(1U, WARM_VIEWS_MAX))
+      ->type_name("N");
+  command->add_option("--metric", recall->metric, "default cosine; of l2 the negative distance is the score")
+      ->check(CLI::IsMember({"cosine", "dot", "l2"}))
+      ->type_name("");
+  command->add_option("--score", recall->score, "similarity (default), or tier: it fades with the memory's age")
+      ->check(CLI::IsMember({"similarity", "tier"}))
+      ->type_name("");
+  add_given(*command, "--threshold", recall->threshold, "only scores from here on");
+  command->add_flag("--with-embedding", recall->with_embedding, "in JSON: the embedding too");
+  add_filter(*command, recall->filter);
+}
+
 void Table::add_import() {
   auto import = std::make_shared<CtlImport>();
   const auto understood = [](CtlImport& given) {
@@ -229,6 +332,16 @@ void Table::add_import() {
       "A line: {\"id\": TEXT or \"id_base64\": BASE64, \"embedding\": [NUMBER..], \"content\": TEXT or null or\n"
       "\"content_base64\": BASE64, and if wanted \"created_ns\", \"last_access_ns\", \"confidence\", \"activation\",\n"
       "\"decay_rate\", \"recall_count\"}. Without content the record has none, which is not empty content.");
+}
+
+void Table::add_export() {
+  auto how = std::make_shared<CtlExport>();
+  CLI::App* const command =
+      add<CtlExport>("export", "every memory as one JSON object a line, for import to read", how, ctl_export);
+  command->add_option("LINES", how->path, "file of JSON lines; - is standard output (default)")->type_name(kFile);
+  command->add_option("--embeddings", how->embeddings_path, "embeddings go to this .npy, a row for each line")->type_name(kFile);
+  command->add_flag("--verify", how->verify, "check every record's checksum");
+  add_filter(*command, how->filter);
 }
 
 void Table::add_wait() {
@@ -252,6 +365,12 @@ void Table::add_sessions() {
 void Table::add_checkpoint() {
   add<CtlCheckpoint>("checkpoint", "bring everything that is visible to the device", std::make_shared<CtlCheckpoint>(),
                      ctl_checkpoint);
+}
+
+void Table::add_clear() {
+  auto clear = std::make_shared<CtlClear>();
+  CLI::App* const command = add<CtlClear>("clear", "remove every memory", clear, ctl_clear);
+  command->add_flag("--yes", clear->yes, "do not ask");
 }
 
 void Table::add_completion() {

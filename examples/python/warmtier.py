@@ -66,6 +66,33 @@ class _View(_Sized):
                 ('activation', c.c_float), ('decay_rate', c.c_float), ('recall_count', c.c_uint32), ('internal', c.c_uint64 * 6)]
 
 
+_FLT_MAX = 3.4028234663852886e38
+_U32_MAX, _U64_MAX = 2**32 - 1, 2**64 - 1
+
+
+class _Filter(_Sized):
+    _fields_ = [('struct_bytes', c.c_uint32), ('content', c.c_uint32), ('id_prefix', c.c_void_p), ('id_prefix_bytes', c.c_size_t),
+                ('confidence_min', c.c_float), ('confidence_max', c.c_float), ('activation_min', c.c_float),
+                ('activation_max', c.c_float), ('decay_rate_min', c.c_float), ('decay_rate_max', c.c_float),
+                ('recall_count_min', c.c_uint32), ('recall_count_max', c.c_uint32), ('created_ns_min', c.c_uint64),
+                ('created_ns_max', c.c_uint64), ('last_access_ns_min', c.c_uint64), ('last_access_ns_max', c.c_uint64),
+                ('sequence_min', c.c_uint64), ('sequence_max', c.c_uint64), ('content_bytes_min', c.c_uint64),
+                ('content_bytes_max', c.c_uint64), ('reserved', c.c_uint64 * 4)]
+
+    def __init__(self, **fields):
+        everything = {'recall_count_max': _U32_MAX}
+        everything.update({f'{name}_min': -_FLT_MAX for name in ('confidence', 'activation', 'decay_rate')})
+        everything.update({f'{name}_max': _FLT_MAX for name in ('confidence', 'activation', 'decay_rate')})
+        everything.update({f'{name}_max': _U64_MAX for name in ('created_ns', 'last_access_ns', 'sequence', 'content_bytes')})
+        super().__init__(**{**everything, **fields})
+
+
+class _Chunk(_Sized):
+    _fields_ = [('struct_bytes', c.c_uint32), ('dimensions', c.c_uint32), ('rows', c.c_void_p), ('row_bytes', c.c_uint64),
+                ('row_count', c.c_uint32), ('live_rows', c.c_uint32), ('live', c.c_uint64 * 16), ('chunk', c.c_uint64),
+                ('internal', c.c_uint64 * 4)]
+
+
 class _Result(c.Structure):
     _fields_ = [('code', c.c_int32), ('reserved', c.c_uint32), ('sequence', c.c_uint64)]
 
@@ -136,6 +163,40 @@ class View:
         raise AttributeError(name)
 
 
+class Chunk:
+    """Up to 1024 embeddings as one matrix in place, and which of its rows are records."""
+
+    def __init__(self, client, raw):
+        self._client = client
+        self._raw = raw
+
+    def __del__(self):
+        if self._client is not None and self._client._handle:
+            _library.warm_chunk_close(self._client._handle, c.byref(self._raw))
+
+    @property
+    def rows(self):
+        """The matrix in place. A row may change while it is read: check() says which ones did."""
+        return _array(self, self._raw.rows, (self._raw.row_count, self._raw.dimensions), '<f4', (self._raw.row_bytes, 4))
+
+    @property
+    def live(self):
+        """A bool for each row: whether it held a record when the chunk was opened, and since then did not change (check)."""
+        import numpy
+        words = numpy.frombuffer(bytes(self._raw.live), dtype='u1')
+        return numpy.unpackbits(words, bitorder='little')[:self._raw.row_count].astype(bool)
+
+    def check(self):
+        """Takes the rows out of `live` that changed."""
+        _must(_library.warm_chunk_check(self._client._handle, c.byref(self._raw)))
+
+    def view(self, row):
+        """The record of a row that is live."""
+        raw = _View()
+        _must(_library.warm_chunk_view(self._client._handle, c.byref(self._raw), c.c_uint32(row), c.byref(raw)))
+        return View(self._client, raw)
+
+
 class Client:
     """One attached process; all of its threads may use it."""
 
@@ -175,10 +236,35 @@ class Client:
         _must(_library.warm_put_submit(self._handle, c.byref(memory), c.byref(ticket)))
         return ticket.value
 
-    def get(self, id):
+    def get(self, id, flags=0):
         raw = _View()
-        _must(_library.warm_get(self._handle, id, c.c_size_t(len(id)), c.c_uint32(0), c.byref(raw)))
+        _must(_library.warm_get(self._handle, id, c.c_size_t(len(id)), c.c_uint32(flags), c.byref(raw)))
         return View(self, raw)
+
+    def walk(self, prefix=b'', at_once=256):
+        """Views of every record whose id begins with `prefix`; each record once."""
+        prefix_bytes = c.create_string_buffer(prefix, max(1, len(prefix)))
+        filter = _Filter(id_prefix=c.addressof(prefix_bytes), id_prefix_bytes=len(prefix))
+        cursor = c.c_void_p()
+        _must(_library.warm_cursor_open(self._handle, c.byref(filter), c.byref(cursor)))
+        try:
+            count = c.c_size_t(1)
+            while count.value > 0:
+                raw = (_View * at_once)(*(_View() for _ in range(at_once)))
+                _must(_library.warm_cursor_next(cursor, c.c_uint32(0), raw, c.c_size_t(at_once), c.byref(count)))
+                for i in range(count.value):
+                    yield View(self, _View.from_buffer_copy(raw[i]))
+        finally:
+            _library.warm_cursor_close(cursor)
+
+    def chunks(self):
+        """Every chunk of the store, one after the other."""
+        number = c.c_uint64()
+        _must(_library.warm_chunk_count(self._handle, c.byref(number)))
+        for chunk in range(number.value):
+            raw = _Chunk()
+            _must(_library.warm_chunk_open(self._handle, c.c_uint64(chunk), c.byref(raw)))
+            yield Chunk(self, raw)
 
     def remove(self, id):
         _must(_library.warm_remove(self._handle, id, c.c_size_t(len(id)), IF_ANY, c.c_uint64(0), 0, None))

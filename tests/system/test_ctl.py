@@ -18,7 +18,8 @@ from warm_daemon import PATIENCE_S, Daemon  # noqa: E402
 
 CTL, DAEMON = sys.argv[1:3]
 DIMENSIONS = 8
-COMMANDS = ('init', 'status', 'stats', 'put', 'get', 'rm', 'import', 'wait', 'changes', 'sessions', 'checkpoint', 'completion')
+COMMANDS = ('init', 'status', 'stats', 'put', 'get', 'rm', 'update', 'touch', 'list', 'count', 'recall', 'import', 'export', 'wait', 'changes',
+            'sessions', 'checkpoint', 'clear', 'completion')
 
 
 def run(*arguments, stdin=b'', environment=None):
@@ -46,7 +47,9 @@ class WithoutDaemon(unittest.TestCase):
                           ['init', self.directory + '/s', '--capacity', '4294967295'], ['get', 'x', '--id-hex', '00'],
                           ['get', '--id-hex', '0'], ['get', '--id-hex', 'zz'], ['get', 'x', '--id-base64', 'AA=='],
                           ['get', '--id-hex', '00', '--id-base64', 'AA=='], ['get', '--id-base64', 'AA='],
-                          ['import', '--embeddings', '-'], ['completion'], ['completion', 'tcsh'],
+                          ['import', '--embeddings', '-'], ['completion'], ['completion', 'tcsh'], ['list', '--with-content', 'maybe'],
+                          ['recall'], ['recall', 'x', '--vector', '-'], ['recall', 'x', '--metric', 'other'], ['update', 'x'], ['touch'],
+                          ['clear', '--nonsense'],
                           ['put', 'x', '--embedding', '-', '--content-file', '-'], ['put', 'x', '--embedding', '-', '--content', 'a', '--no-content'],
                           ['put', 'x', '--embedding', '-', '--if-absent', '--if-sequence', '1'],
                           ['get', 'x', '--content-out', '-', '--embedding-out', '-']):
@@ -224,6 +227,8 @@ class Completion(unittest.TestCase):
         self.assertEqual(self.bash('get', '--time'), {'--timeout'})
         self.assertEqual(self.bash('completion', ''), {'bash', 'zsh', 'fish'})
         self.assertEqual(self.bash('completion', 'z'), {'zsh'})
+        self.assertEqual(self.bash('recall', '--metric', ''), {'cosine', 'dot', 'l2'})
+        self.assertEqual(self.bash('export', '--with-content', 'a'), {'absent'})
         self.assertEqual(self.bash('put', '--confidence', ''), set())
         with tempfile.TemporaryDirectory() as directory:
             for name in ('one.npy', 'two.npy'):

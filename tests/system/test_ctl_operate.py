@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
-"""warmtierctl: changes and what an operator orders.
+"""warmtierctl: recall, changes and what an operator orders.
 
 usage: test_ctl_operate.py WARMTIERCTL WARMTIERD
 """
+import collections
+import ctypes
 import json
+import math
 import os
 import pty
+import re
+import struct
 import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'support'))
@@ -62,6 +68,82 @@ class Operate(unittest.TestCase):
         self.ctl('import', '--quiet', stdin=json.dumps(record) + '\n')
 
 
+class Recall(Operate):
+    def setUp(self):
+        super().setUp()
+        self.put('east', [2, 0, 0, 0], 'to the east')
+        self.put('northeast', [1, 1, 0, 0])
+        self.put('west', [-1, 0, 0, 0], 'to the west', confidence=0.5)
+
+    def test_by_a_vector_in_three_forms(self):
+        with tempfile.TemporaryDirectory() as directory:
+            raw = struct.pack('<4f', 1, 0, 0, 0)
+            header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }"
+            forms = {'raw': raw, 'list': b'[1, 0, 0, 0]', 'npy': b'\x93NUMPY\1\0' + struct.pack('<H', len(header)) + header + raw}
+            for name, content in forms.items():
+                path = os.path.join(directory, name)
+                with open(path, 'wb') as file:
+                    file.write(content)
+                hits = self.json_lines('recall', '--vector', path)
+                self.assertEqual([hit['id'] for hit in hits], ['east', 'northeast', 'west'], name)
+        self.assertEqual([round(hit['score'], 6) for hit in hits], [1, 0.707107, -1])
+        self.assertEqual([hit['content'] for hit in hits], ['to the east', None, 'to the west'])
+        self.assertNotIn('embedding', hits[0])
+
+    def test_by_an_id_and_with_options(self):
+        self.assertEqual([hit['id'] for hit in self.json_lines('recall', 'east', '-k', '2')], ['east', 'northeast'])
+        self.assertEqual([hit['id'] for hit in self.json_lines('recall', 'east', '--threshold', '0.5')], ['east', 'northeast'])
+        self.assertEqual([hit['id'] for hit in self.json_lines('recall', 'east', '--confidence', '0.5')], ['west'])
+        self.assertEqual([hit['score'] for hit in self.json_lines('recall', 'east', '--metric', 'dot')], [4, 2, -2])
+        self.assertEqual([hit['score'] for hit in self.json_lines('recall', 'east', '--metric', 'l2', '-k', '1')], [0])
+        self.assertAlmostEqual(self.json_lines('recall', 'east', '--score', 'tier')[0]['score'], 0.95, places=3)
+        self.assertEqual(self.json_lines('recall', 'east', '-k', '1', '--with-embedding')[0]['embedding'], [2, 0, 0, 0])
+        shown = self.ctl('recall', 'east').splitlines()
+        self.assertEqual(shown[0], ' 1.00000  east  to the east')
+        self.assertEqual(len(shown), 3)
+
+    def test_what_cannot_be_asked_is_refused_with_the_reason(self):
+        self.assertIn('WARM_E_NOT_FOUND', self.ctl('recall', 'nothing', code=3))
+        self.assertIn('dimensions are 4', self.ctl('recall', '--text', 'any words', code=1))
+        self.assertIn('3 numbers', self.ctl('recall', '--vector', '-', stdin='[1, 2, 3]', code=1))
+        self.ctl('recall', code=2)
+        self.ctl('recall', 'east', '--text', 'both', code=2)
+        self.ctl('recall', 'east', '--metric', 'manhattan', code=2)
+        self.ctl('recall', 'east', '-k', '0', code=2)
+
+
+def lexical(text):
+    """The demo's embedding of a text, a second time: hashed words and n-grams, signed, of length 1 (tools/lexical.hpp)."""
+    xxhash = ctypes.CDLL('libxxhash.so.0')
+    xxhash.XXH3_64bits_withSeed.restype = ctypes.c_uint64
+    xxhash.XXH3_64bits_withSeed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
+    features = collections.Counter()
+    for word in re.findall(r'[a-z0-9]+', text.lower()):
+        features[xxhash.XXH3_64bits_withSeed(word.encode(), len(word), 0x9E3779B97F4A7C15), 2] += 1
+        marked = f'^{word}$'
+        for n in (3, 4, 5):
+            for i in range(len(marked) - n + 1):
+                features[xxhash.XXH3_64bits_withSeed(marked[i:i + n].encode(), n, 0xC2B2AE3D27D4EB4F), 1] += 1
+    sums = [0.0] * 768
+    for (number, weight), count in features.items():
+        sums[(number >> 1) % 768] += weight * (1 + math.log(count)) * (1 if number & 1 else -1)
+    length = math.sqrt(sum(x * x for x in sums))
+    return [x / length for x in sums]
+
+
+class RecallByText(Operate):
+    dimensions = 768
+
+    def test_texts_are_near_when_they_share_words(self):
+        texts = ('the branch of physics', 'a branch of a tree', 'a harbour full of ships')
+        for text in texts:
+            self.put(text, lexical(text))
+        hits = self.json_lines('recall', '--text', 'A branch, of a tree')
+        self.assertEqual([hit['id'] for hit in hits], [texts[1], texts[0], texts[2]])
+        self.assertAlmostEqual(hits[0]['score'], 1, places=5)
+        self.assertEqual(self.json_lines('recall', '--text', 'ships', '-k', '1')[0]['id'], texts[2])
+
+
 class Changes(Operate):
     def test_a_wait_ends_with_the_next_change(self):
         before = int(self.ctl('status', '--json') and self.json('status')['sequence'])
@@ -88,6 +170,24 @@ class Changes(Operate):
             following.kill()
 
 
+class Scalars(Operate):
+    def test_an_update_changes_what_it_names(self):
+        self.put('one', [1, 2, 3, 4], 'content', activation=5, created_ns=9)
+        before = self.json('get', 'one')
+        self.assertGreater(int(self.ctl('update', 'one', '--confidence', '0.25', '--recall-count', '7')), before['sequence'])
+        self.assertEqual(self.json('get', 'one'), {**before, 'confidence': 0.25, 'recall_count': 7})
+        self.assertIn('WARM_E_CHANGED', self.ctl('update', 'one', '--activation', '1', '--if-sequence', '999999', code=4))
+        self.assertIn('WARM_E_NOT_FOUND', self.ctl('update', 'none', '--activation', '1', code=3))
+        self.assertIn('--confidence', self.ctl('update', 'one', code=2))
+
+    def test_a_touch_is_counted_a_moment_later(self):
+        self.put('one', [1, 2, 3, 4], recall_count=3)
+        before = self.json('status')['sequence']
+        self.assertEqual(self.ctl('touch', 'one', 'none'), '2\n')
+        self.ctl('wait', '--after', str(before))
+        self.assertEqual(self.json('get', 'one')['recall_count'], 4)
+
+
 class Orders(Operate):
     def test_sessions_say_who_is_there(self):
         with subprocess.Popen(self.command('wait'), stdout=subprocess.PIPE) as waiting:
@@ -104,6 +204,23 @@ class Orders(Operate):
         visible = self.json('status')['sequence']
         self.assertGreaterEqual(self.json('checkpoint')['sequence'], visible)
         self.assertGreaterEqual(self.json('status')['sequence_durable'], visible)
+
+    def test_clear_asks_on_a_terminal_and_wants_yes_elsewhere(self):
+        for i in range(5):
+            self.put(str(i), [0] * 4)
+        self.assertIn('--yes', self.ctl('clear', code=2))
+        for answer, code, left in ((b'no\n', 1, 5), (b'y\n', 1, 5), (b'yes\n', 0, 0)):
+            terminal = Terminal()
+            with subprocess.Popen(self.command('clear'), stdin=terminal.theirs, stdout=subprocess.PIPE, stderr=terminal.theirs) as clearing:
+                terminal.close_theirs()
+                os.write(terminal.ours, answer)
+                said = clearing.stdout.read()
+                self.assertEqual(clearing.wait(PATIENCE_S), code)
+            self.assertIn(b'Remove all 5 records?', terminal.read())
+            self.assertEqual(said, b'' if code else b'5\n')
+            self.assertEqual(self.ctl('count'), f'{left}\n')
+        self.put('one', [0] * 4)
+        self.assertEqual(self.json('clear', '--yes'), {'removed': 1})
 
     def test_a_terminal_sees_a_bar_and_none_is_left(self):
         lines = ''.join(json.dumps({'id': str(i), 'embedding': [0] * 4}) + '\n' for i in range(100))

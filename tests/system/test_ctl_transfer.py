@@ -158,6 +158,113 @@ class Transfer(unittest.TestCase):
             self.assertIn(b'WARM_E_FULL', answer.stderr)
             self.assertIn(b'stopped at standard input:1025', answer.stderr)
 
+    def fill(self):
+        """Records with any bytes in ids and contents, any finite floats, any times."""
+        random.seed(1)
+        edges = [0.0, -0.0, 1e-45, -1e-45, 1.17549435e-38, 3.40282347e38, -3.40282347e38, 0.1, 1 / 3]
+        number = lambda: random.choice(edges) if random.random() < 0.5 else struct.unpack('<f', struct.pack('<f', random.uniform(-9, 9)))[0]
+        identities = {b'plain', 'Grüße ✓'.encode(), b'"quoted" \\ \n\t\x00\x1b', bytes(range(256)), b'\xff', b'\xed\xa0\x80', b'x' * 1024}
+        identities |= {random.randbytes(random.randint(1, 40)) for _ in range(300)}
+        contents = [None, b'', b'text', 'ünï ✓ \x00\x7f\u2028'.encode(), bytes(range(256)) * 9, b'\x80', random.randbytes(100_000)]
+        lines = ''
+        for i, identity in enumerate(sorted(identities)):
+            record = {'id_base64': base64.b64encode(identity).decode(), 'embedding': [number() for _ in range(DIMENSIONS)],
+                      'confidence': number(), 'activation': number(), 'decay_rate': number(),
+                      'recall_count': random.choice((0, 1, 2**32 - 1)), 'created_ns': random.choice((0, 1, 2**63, 2**64 - 1)),
+                      'last_access_ns': random.choice((0, 7, 2**64 - 1))}
+            content = contents[i % len(contents)]
+            if content is not None:
+                record['content_base64'] = base64.b64encode(content).decode()
+            lines += json.dumps(record) + '\n'
+        self.assertEqual(self.imported(stdin=lines)[0]['imported'], len(identities))
+        return len(identities)
+
+    def exported(self, *arguments, socket=None):
+        """The lines of an export without the sequences, which are the store's own, in an order of their own."""
+        lines = [json.loads(text) for text in self.ctl('export', *arguments, socket=socket).stdout.splitlines()]
+        for record in lines:
+            record.pop('sequence')
+        # Floats as text: 0.0 and -0.0 are equal to each other, and are not the same.
+        return sorted(json.dumps(record, sort_keys=True) for record in lines)
+
+    def test_what_is_exported_is_imported_to_the_same_bytes(self):
+        count = self.fill()
+        before = self.exported()
+        self.assertEqual(len(before), count)
+        for how in ('embedded', 'beside'):
+            beside = ['--embeddings', self.path('rows.npy')] if how == 'beside' else []
+            lines = self.ctl('export', *beside).stdout
+            with Daemon(DAEMON, dimensions=DIMENSIONS, capacity=8192) as other:
+                summary = json.loads(self.ctl('import', '--json', *beside, stdin=lines, socket=other.socket).stdout)
+                self.assertEqual((summary['imported'], summary['refused']), (count, 0))
+                self.assertEqual(self.exported(socket=other.socket), before, how)
+
+    def test_get_and_export_give_a_record_the_same_bytes(self):
+        self.fill()
+        lines = self.ctl('export').stdout.splitlines()
+        for text in random.sample(lines, 30):
+            record = json.loads(text)
+            identity = base64.b64decode(record['id_base64']) if 'id_base64' in record else record['id'].encode()
+            self.assertEqual(self.ctl('get', '--json', '--id-hex', identity.hex()).stdout.rstrip(b'\n'), text)
+
+    def test_numpy_reads_the_rows_and_writes_rows_that_are_read(self):
+        try:
+            python = next(p for p in (sys.executable, '/usr/bin/python3')
+                          if subprocess.run([p, '-c', 'import numpy'], capture_output=True).returncode == 0)
+        except StopIteration:
+            self.skipTest('no python3 has NumPy')
+        self.fill()
+        self.ctl('export', self.path('lines'), '--embeddings', self.path('rows.npy'))
+        script = ('import numpy, sys; a = numpy.load(sys.argv[1]); assert a.dtype == numpy.float32 and a.shape[1] == 4; '
+                  'numpy.save(sys.argv[2], a); numpy.lib.format.write_array(open(sys.argv[3], "wb"), a, version=(2, 0)); '
+                  'sys.stdout.buffer.write(a.tobytes())')
+        names = [self.path(name) for name in ('rows.npy', 'one.npy', 'two.npy')]
+        rows = subprocess.run([python, '-c', script, *names], capture_output=True, check=True).stdout
+        before = self.exported()
+        lines = [json.loads(text) for text in self.bytes_of('lines').splitlines()]
+        self.assertEqual(len(rows), 16 * len(lines))
+        identity = base64.b64decode(lines[-1]['id_base64']) if 'id_base64' in lines[-1] else lines[-1]['id'].encode()
+        self.assertEqual(self.ctl('get', '--id-hex', identity.hex(), '--embedding-out', '-').stdout, rows[-16:])
+        for name in names[1:]:
+            self.ctl('import', self.path('lines'), '--embeddings', name)
+            self.assertEqual(self.exported(), before)
+
+    def test_an_export_takes_what_the_filter_lets_through(self):
+        self.imported(stdin=''.join(line(f'{"ab"[i % 2]}:{i}', confidence=i / 10, created_ns=i * 10**9, **({'content': 'c'} if i % 3 else {}))
+                                    for i in range(10)))
+        names = lambda *arguments: {json.loads(text)['id'] for text in self.ctl('export', *arguments).stdout.splitlines()}
+        self.assertEqual(names('--prefix', 'a:'), {'a:0', 'a:2', 'a:4', 'a:6', 'a:8'})
+        self.assertEqual(names('--confidence', '0.25..0.5'), {'b:3', 'a:4', 'b:5'})
+        self.assertEqual(names('--confidence', '0.75..'), {'a:8', 'b:9'})
+        self.assertEqual(names('--confidence', '..0.15'), {'a:0', 'b:1'})
+        self.assertEqual(names('--created', '1970-01-01T00:00:02Z..1970-01-01T00:00:03.000000000Z'), {'a:2', 'b:3'})
+        self.assertEqual(names('--created', '5000000000'), {'b:5'})
+        self.assertEqual(names('--with-content', 'absent'), {'a:0', 'b:3', 'a:6', 'b:9'})
+        self.assertEqual(names('--with-content', 'present', '--prefix', 'b'), {'b:1', 'b:5', 'b:7'})
+        self.assertEqual(names('--content-bytes', '1', '--prefix', 'nothing'), set())
+        self.assertEqual(self.ctl('count', '--prefix', 'a:').stdout, b'5\n')
+        self.assertEqual(json.loads(self.ctl('count', '--json').stdout), {'records': 10})
+        for wrong in ('5..1', 'x', '1..x', '...', 'nan', '1e99..'):
+            self.assertIn(b'--confidence', self.ctl('count', '--confidence', wrong, code=1).stderr)
+        self.assertIn(b'2024-01-31T12:00:00Z', self.ctl('count', '--created', 'yesterday', code=1).stderr)
+
+    def test_a_list_names_every_record_without_its_embedding(self):
+        self.imported(stdin=line('one', content='four', created_ns=10**9) + line('two\x1b', created_ns=2 * 10**9))
+        listed = {r['id']: r for r in map(json.loads, self.ctl('list', '--json').stdout.splitlines())}
+        self.assertEqual(set(listed), {'one', 'two\x1b'})
+        self.assertEqual((listed['one']['content_bytes'], listed['two\x1b']['content_bytes']), (4, None))
+        self.assertNotIn('embedding', listed['one'])
+        shown = self.ctl('list').stdout.decode()
+        self.assertEqual({shown_line.split()[-1] for shown_line in shown.splitlines()}, {'one', 'two\\x1b'})
+        self.assertIn('1970-01-01T00:00:01.000000000Z              4  one', shown)
+        self.assertEqual(len(self.ctl('list', '--limit', '1').stdout.splitlines()), 1)
+
+    def test_an_export_that_cannot_be_written_fails(self):
+        self.imported(stdin=line('one'))
+        self.assertIn(b'/nonexistent', self.ctl('export', '/nonexistent/lines', code=1).stderr)
+        self.assertIn(b'/dev/full', self.ctl('export', '/dev/full', code=1).stderr)
+        self.assertIn(b'not to a pipe', self.ctl('export', '--embeddings', '/dev/stdout', code=1).stderr)
+
     def test_of_two_lines_with_one_id_the_later_one_stays(self):
         lines = ''.join(line('same', content=str(i)) for i in range(1000))
         self.assertEqual(self.imported(stdin=lines)[0]['imported'], 1000)
