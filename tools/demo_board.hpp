@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "base/fd.hpp"
+#include "tools/demo_queries.hpp"
 
 namespace warmtier::tools {
 
@@ -105,6 +106,20 @@ struct StatusBook {
       lane_repairs, lanes_fenced, pins_voided, sessions_ended, checkpoints, requests_recovered, bad_requests, damaged_records;
 };
 
+// What a short-lived client found for the queries.
+struct RecallBook {
+  std::array<std::atomic<uint32_t>, kQueries.size()> rank{};  // of the expected gloss, from 1; 0: not among the first kQueryLimit
+  std::array<std::atomic<uint64_t>, kQueries.size()> ns{};
+  std::atomic<uint64_t> scanned{0};
+  char kernel[16] = {};
+};
+
+// One number of every gloss's bytes in the store; the same in any order and in any language.
+struct ChecksumBook {
+  std::atomic<uint64_t> records{0};
+  std::atomic<uint64_t> sum{0};
+};
+
 // How far each writer is: writer w puts the glosses w, w + kWriters, w + 2 * kWriters.. and these were acknowledged.
 using Acknowledged = std::array<uint64_t, kWriters>;
 
@@ -117,6 +132,8 @@ struct Board {
   ClientRow helper;  // short-lived clients, one at a time
   VictimBook victim;
   StatusBook status;
+  RecallBook recall;
+  ChecksumBook checksum;
 
   uint32_t glosses = 0;
   std::atomic<uint64_t>* sequences = nullptr;  // per gloss, behind the board: of its last acknowledged put; 0: none yet

@@ -27,6 +27,7 @@ constexpr uint32_t kTimeoutMs = 20'000;
 constexpr uint32_t kRetriesMax = 5;
 constexpr uint32_t kReplacedVersion = 1;  // of a gloss under a held view; the others have version 0
 constexpr uint64_t kFirstCreatedNs = 1'165'276'800'000'000'000;  // December 2006, when WordNet 3.0 came out
+constexpr std::string_view kGlossPrefix = "wn30:";
 constexpr size_t kVictimContentBytes = size_t{16} << 10;
 
 using Embedding = std::array<float, kLexicalDimensions>;
@@ -392,6 +393,64 @@ int run_replacer(const Stage& stage, uint32_t from, uint32_t to) {
       if (const int result = put_gloss(stage, client, row, number, kReplacedVersion, scratch); result != 0) return result;
     }
   }
+  return 0;
+}
+
+int run_recall(const Stage& stage) {
+  ClientRow& row = stage.board->helper;
+  RecallBook& book = stage.board->recall;
+  Client client(stage);
+  if (client.code() != WARM_OK) return failed_call(row, "open", stage.socket.c_str(), client.code());
+  // The killed clients' records are not asked for.
+  warm_filter filter = WARM_FILTER_INIT;
+  filter.id_prefix = kGlossPrefix.data();
+  filter.id_prefix_bytes = kGlossPrefix.size();
+  Embedding embedding{};
+  std::array<warm_hit, kQueryLimit> hits{};
+  for (size_t i = 0; i < kQueries.size(); ++i) {
+    const Query& wanted = kQueries[i];
+    lexical_embedding(wanted.text, embedding);
+    warm_query query = WARM_QUERY_INIT;
+    query.embedding = embedding.data();
+    query.dimensions = kLexicalDimensions;
+    query.limit = kQueryLimit;
+    query.filter = &filter;
+    hits.fill(warm_hit{.view = WARM_VIEW_INIT, .score = 0});
+    warm_recall_info info = WARM_RECALL_INFO_INIT;
+    size_t found = 0;
+    const uint64_t before_ns = base::monotonic_ns();
+    const int code = warm_recall(client.get(), &query, hits.data(), &found, &info);
+    book.ns[i] = base::monotonic_ns() - before_ns;
+    if (code != WARM_OK) return failed_call(row, "recall", wanted.text, code);
+    for (size_t rank = 0; rank < found; ++rank) {
+      const warm_view& view = hits[rank].view;
+      if (same_bytes(view.id, view.id_bytes, wanted.expected_id, std::strlen(wanted.expected_id)))
+        book.rank[i] = static_cast<uint32_t>(rank + 1);
+    }
+    book.scanned = info.scanned;
+    std::snprintf(book.kernel, sizeof book.kernel, "%s", info.kernel);
+    warm_hits_release(client.get(), hits.data(), found);
+  }
+  return 0;
+}
+
+// examples/python/checksum.py computes the same.
+int run_checksum(const Stage& stage) {
+  ClientRow& row = stage.board->helper;
+  Client client(stage);
+  if (client.code() != WARM_OK) return failed_call(row, "open", stage.socket.c_str(), client.code());
+  uint64_t sum = 0;
+  for (const Gloss& gloss : *stage.glosses) {
+    warm_view view = WARM_VIEW_INIT;
+    const int code = warm_get(client.get(), gloss.id.data(), gloss.id.size(), 0, &view);
+    if (code != WARM_OK) return failed_call(row, "get", gloss.id.c_str(), code);
+    const uint64_t of_id = base::hash64(view.id, view.id_bytes, 0);
+    const uint64_t of_content = base::hash64(view.content, view.content_bytes, of_id);
+    sum += base::hash64(view.embedding, view.dimensions * sizeof(float), of_content);
+    warm_release(client.get(), &view);
+  }
+  stage.board->checksum.records = stage.glosses->size();
+  stage.board->checksum.sum = sum;
   return 0;
 }
 

@@ -31,6 +31,10 @@ int run_checker(const Stage& stage, const Acknowledged& acknowledged);
 int run_victim_checker(const Stage& stage);
 // Replaces the glosses under the readers' held views [from, to) by another version.
 int run_replacer(const Stage& stage, uint32_t from, uint32_t to);
+// Asks for the nearest glosses of each query's text; their ranks and times go to the board.
+int run_recall(const Stage& stage);
+// The checksum of all glosses as the store has them.
+int run_checksum(const Stage& stage);
 // Copies the daemon's numbers to the board.
 int run_status(const Stage& stage);
 

@@ -1,6 +1,7 @@
 // warmdemo: the main job on real input. A daemon on a fresh store, two writers, three readers that check what they see, clients
 // killed while they write, the daemon killed in the middle and started again; at the end nothing is left running and the exit
 // code is 0 only if everything held.
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
@@ -43,6 +44,7 @@
 #include "tools/demo_board.hpp"
 #include "tools/demo_clients.hpp"
 #include "tools/wordnet.hpp"
+#include "warmtier/warmtier.h"
 
 namespace warmtier::tools {
 namespace {
@@ -58,6 +60,7 @@ constexpr uint32_t kKillsPerStatus = 10;
 constexpr uint32_t kRepairsWanted = 3;                       // deaths inside a lane to be seen before and after the restart
 constexpr uint64_t kStoreBytesPerGloss = 6'000;              // a slot, its content, the same again while it is replaced
 constexpr uint64_t kStoreBytesBase = 600'000'000;            // segments, killed clients' content
+constexpr const char* kPython = "/usr/bin/python3";
 constexpr uid_t kFirstOrdinaryUser = 61'184;                 // the range of systemd's dynamic users: nobody's own
 
 // ---- What was asked ----------------------------------------------------------------------------------------------------------
@@ -67,6 +70,7 @@ struct Wishes {
   std::string wordnet = kWordnetDirectory;
   std::string directory;  // under which the temporary directory is made; empty: $TMPDIR or /tmp
   uint32_t glosses = kWordnetGlosses;
+  std::string python;        // directory of the Python example; empty: the second language is left out
   uint32_t kills_max = 200;  // clients killed before the restart, and again after it
 };
 
@@ -78,6 +82,7 @@ constexpr const char* kHelp =
     "  --directory DIR  where the temporary store is made (default: $TMPDIR, else /tmp)\n"
     "  --glosses N      so many glosses (default: all, 117659; at least 2000)\n"
     "  --kills N        kill at most so many clients before the restart and after it (default: 200)\n"
+    "  --python DIR     where the Python example is (examples/python): it reads the same store\n"
     "  --help           this text\n\n"
     "Exit codes: 0 everything held; 1 something did not; 2 it was called wrongly.\n";
 
@@ -99,6 +104,7 @@ std::optional<int> parse_wishes(int count, char** values, Wishes& ret_wishes) {
                             {"directory", required_argument, nullptr, 'd'},
                             {"glosses", required_argument, nullptr, 'g'},
                             {"kills", required_argument, nullptr, 'k'},
+                            {"python", required_argument, nullptr, 'p'},
                             {"help", no_argument, nullptr, 'h'},
                             {nullptr, 0, nullptr, 0}};
   for (int c = 0; (c = ::getopt_long(count, values, "", options, nullptr)) != -1;) {
@@ -114,6 +120,7 @@ std::optional<int> parse_wishes(int count, char** values, Wishes& ret_wishes) {
         if (parse_number(optarg, 0, 100'000, ret_wishes.kills_max)) break;
         std::fprintf(stderr, "warmdemo: --kills takes 0 to 100000, not \"%s\"\n", optarg);
         return 2;
+      case 'p': ret_wishes.python = optarg; break;
       case 'h': std::fputs(kHelp, stdout); return 0;
       default: std::fputs(kHelp, stderr); return 2;
     }
@@ -245,6 +252,7 @@ class Demo {
   base::Status make_directory();
   base::Status find_daemon(std::string& ret_path) const;
   base::Status check_space() const;
+  void take_part_of_glosses();
 
   // The daemon.
   base::Status start_daemon(uint64_t& ret_ready_ns);
@@ -255,6 +263,9 @@ class Demo {
   // Clients.
   base::Status start_clients();
   base::Status run_helper(const char* what, const std::function<int()>& body);
+  base::Status wait_for(const char* what, Child& child, const char* failure);
+  base::Status recall();
+  base::Status agree_with_python();
   base::Status kill_clients(uint64_t from_acknowledged, uint64_t to_acknowledged);
   base::Status check_held_views();
   base::Status end_readers();
@@ -272,6 +283,7 @@ class Demo {
   Board* board_ = nullptr;
   fs::path directory_;  // the temporary one; empty before it is made
   std::string daemon_path_;
+  fs::path library_path_;  // libwarmtier, where Python loads it from
   base::Fd bell_;
   base::Fd signals_;
   base::Fd daemon_log_;
@@ -351,6 +363,19 @@ base::Status Demo::check_space() const {
                     directory_.parent_path().c_str(), free_bytes / 1'000'000, needed_bytes / 1'000'000);
 }
 
+// From all over, and what the queries expect.
+void Demo::take_part_of_glosses() {
+  const auto expected = [](const Gloss& gloss) {
+    return std::ranges::any_of(kQueries, [&](const Query& query) { return gloss.id == query.expected_id; });
+  };
+  std::stable_partition(glosses_.begin(), glosses_.end(), expected);
+  for (uint64_t i = kQueries.size(); i < wishes_.glosses; ++i) {
+    const uint64_t from = i * glosses_.size() / wishes_.glosses;
+    if (from != i) glosses_[i] = std::move(glosses_[from]);
+  }
+  glosses_.resize(wishes_.glosses);
+}
+
 base::Status Demo::prepare() {
   base::Result<std::vector<Gloss>> glosses = read_wordnet(wishes_.wordnet);
   if (!glosses) return base::pass(std::move(glosses));
@@ -359,14 +384,7 @@ base::Status Demo::prepare() {
     return base::fail(WARM_E_CORRUPT, "%s holds %zu glosses, not WordNet 3.0's %zu", wishes_.wordnet.c_str(), glosses_.size(),
                       kWordnetGlosses);
   }
-  // A part is taken from all over.
-  if (wishes_.glosses < glosses_.size()) {
-    for (uint64_t i = 0; i < wishes_.glosses; ++i) {
-      const uint64_t from = i * glosses_.size() / wishes_.glosses;
-      if (from != i) glosses_[i] = std::move(glosses_[from]);
-    }
-    glosses_.resize(wishes_.glosses);
-  }
+  if (wishes_.glosses < glosses_.size()) take_part_of_glosses();
   screen_.line("%zu glosses of WordNet 3.0", glosses_.size());
 
   board_ = make_board(static_cast<uint32_t>(glosses_.size()));
@@ -375,6 +393,19 @@ base::Status Demo::prepare() {
   if (auto status = find_daemon(built); !status) return status;
   if (auto status = make_directory(); !status) return status;
   if (auto status = check_space(); !status) return status;
+  if (!wishes_.python.empty()) {
+    // The user that the demo becomes may not be allowed to look where these lie.
+    Dl_info library{};
+    if (::dladdr(reinterpret_cast<const void*>(&warm_open), &library) == 0) return base::fail(WARM_E_SYSTEM, "dladdr");
+    library_path_ = directory_ / fs::path(library.dli_fname).filename();
+    for (const fs::path& file :
+         {fs::path(wishes_.python) / "warmtier.py", fs::path(wishes_.python) / "checksum.py", fs::path(library.dli_fname)}) {
+      std::error_code error;
+      fs::copy_file(file, directory_ / file.filename(), error);
+      if (!error) fs::permissions(directory_ / file.filename(), fs::perms(0755), error);
+      if (error) return base::fail(WARM_E_SYSTEM, "cannot copy %s: %s", file.c_str(), error.message().c_str());
+    }
+  }
   daemon_path_ = directory_ / "warmtierd";
   if (::geteuid() == 0) {
     // The build may lie where an ordinary user may not look: the daemon is run from a copy.
@@ -541,12 +572,68 @@ base::Status Demo::start_clients() {
 base::Status Demo::run_helper(const char* what, const std::function<int()>& body) {
   base::Result<Child> child = Child::fork(body);
   if (!child) return base::pass(std::move(child));
+  return wait_for(what, *child, board_->helper.failure);
+}
+
+// `failure` is what it says of itself when it fails.
+base::Status Demo::wait_for(const char* what, Child& child, const char* failure) {
   Child::End end;
   bool ended = false;
-  auto status = wait_until(what, [&] { return ended = ended || child->wait(base::Deadline::after_ns(0), end); }, child->pidfd());
+  auto status = wait_until(what, [&] { return ended = ended || child.wait(base::Deadline::after_ns(0), end); }, child.pidfd());
   if (!status) return status;
   if (end.exited && end.code == 0) return {};
-  return base::fail(WARM_E_SYSTEM, "%s ended with %s: %s", what, Child::text_of(end).c_str(), board_->helper.failure);
+  return base::fail(WARM_E_SYSTEM, "%s ended with %s: %s", what, Child::text_of(end).c_str(), failure);
+}
+
+base::Status Demo::recall() {
+  if (auto status = run_helper("the recalling client", [&] { return run_recall(stage_); }); !status) return status;
+  const RecallBook& book = board_->recall;
+  screen_.line("%zu recalls by text, each over %lu records with the %s kernel:", kQueries.size(), book.scanned.load(),
+               book.kernel);
+  for (size_t i = 0; i < kQueries.size(); ++i) {
+    const Query& query = kQueries[i];
+    if (book.rank[i] == 0) {
+      return base::fail(WARM_E_CORRUPT, "recall of \"%s\": %s (%s) is not among the first %u", query.text, query.expected_words,
+                        query.expected_id, kQueryLimit);
+    }
+    screen_.line("  %5.1f ms  \"%s\": %s is number %u", static_cast<double>(book.ns[i]) / 1e6, query.text, query.expected_words,
+                 book.rank[i].load());
+  }
+  return {};
+}
+
+// Another language, another process, the same bytes.
+base::Status Demo::agree_with_python() {
+  if (wishes_.python.empty()) {
+    screen_.line("no --python DIR: the second language is left out");
+    return {};
+  }
+  if (auto status = run_helper("the checksum", [&] { return run_checksum(stage_); }); !status) return status;
+  const fs::path log_path = directory_ / "python.log";
+  base::Result<base::Fd> log = base::open_at(AT_FDCWD, log_path.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0600);
+  if (!log) return base::pass(std::move(log));
+  const uint64_t began_ns = base::monotonic_ns();
+  base::Result<Child> child =
+      Child::execute({kPython, "-B", directory_ / "checksum.py", "wn30:"},
+                     {"WARMTIER_SOCKET=" + stage_.socket, "WARMTIER_LIBRARY=" + library_path_.string()}, *log);
+  if (!child) return base::pass(std::move(child));
+  const auto said = [&] {
+    std::ifstream file(log_path);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  if (auto status = wait_for("the Python process", *child, "see below"); !status) {
+    return base::fail(status.error().code, "%s\n%s", status.error().text.c_str(), said().c_str());
+  }
+  const double seconds = static_cast<double>(base::monotonic_ns() - began_ns) / 1e9;
+  char wanted[80];
+  std::snprintf(wanted, sizeof wanted, "%lu records, checksum %lu\n", board_->checksum.records.load(),
+                board_->checksum.sum.load());
+  if (said() != wanted) {
+    return base::fail(WARM_E_CORRUPT, "Python says \"%s\", the C++ client says \"%s\"", said().c_str(), wanted);
+  }
+  screen_.line("a Python process walked over the same store in %.1f s: %lu records, and the same checksum %lu", seconds,
+               board_->checksum.records.load(), board_->checksum.sum.load());
+  return {};
 }
 
 // Clients put in a tight loop and are killed at a random moment of it: some die inside a lane. Whoever comes to that lane next
@@ -697,6 +784,9 @@ void Demo::show_results() const {
               us(puts->times.quantile_ns(0.5)), us(puts->times.quantile_ns(0.99)), ms(puts->longest_ns), puts->retries);
   std::printf("  gets                  %lu, each checked whole: %.0f a second\n", gets->operations,
               per_second(gets->operations, reading_ended_ns_ - writing_began_ns_));
+  const auto [fastest, slowest] = std::ranges::minmax_element(board_->recall.ns, {}, [](const auto& ns) { return ns.load(); });
+  std::printf("  one recall            %.1f to %.1f ms over %lu records, %s kernel, one thread\n", ms(*fastest), ms(*slowest),
+              board_->recall.scanned.load(), board_->recall.kernel);
   std::printf("  one get               p50 %.2f us, p99 %.2f us, longest %.1f ms\n", us(gets->times.quantile_ns(0.5)),
               us(gets->times.quantile_ns(0.99)), ms(gets->longest_ns));
 }
@@ -763,6 +853,8 @@ base::Status Demo::run() {
     // While the readers hold their views: what these cost is seen.
     if (auto status = run_helper("a look at the status", [&] { return run_status(stage_); }); !status) return status;
     if (auto status = end_readers(); !status) return status;
+    if (auto status = recall(); !status) return status;
+    if (auto status = agree_with_python(); !status) return status;
     if (board_->status.bad_requests != 0 || board_->status.damaged_records != 0) {
       return base::fail(WARM_E_CORRUPT, "the daemon counts %lu bad requests and %lu damaged records",
                         board_->status.bad_requests.load(), board_->status.damaged_records.load());

@@ -14,7 +14,7 @@ xxhash = c.CDLL('libxxhash.so.0')
 xxhash.XXH3_64bits_withSeed.restype = c.c_uint64
 xxhash.XXH3_64bits_withSeed.argtypes = [c.c_void_p, c.c_size_t, c.c_uint64]
 
-count, total = 0, 0
+count, total, view = 0, 0, None
 with warmtier.Client() as client:
     for view in client.walk(prefix=sys.argv[1].encode() if len(sys.argv) > 1 else b''):
         raw = view._raw
@@ -22,5 +22,5 @@ with warmtier.Client() as client:
         number = xxhash.XXH3_64bits_withSeed(raw.content, raw.content_bytes, number)
         number = xxhash.XXH3_64bits_withSeed(raw.embedding, raw.dimensions * 4, number)
         count, total = count + 1, (total + number) % 2**64
-    del view
+    view = raw = None  # the last one is still held
 print(f'{count} records, checksum {total}')
