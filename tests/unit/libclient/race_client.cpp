@@ -12,6 +12,7 @@
 
 #include "libclient/client.hpp"
 #include "libclient/reader.hpp"
+#include "libclient/recall.hpp"
 #include "libclient/writer.hpp"
 #include "tests/unit/libclient/fake_daemon.hpp"
 
@@ -55,6 +56,31 @@ void read(libclient::ClientState& state, const std::atomic<bool>& stop, std::ato
     gets.fetch_add(1);
   }
   require(libclient::release(state, held).has_value(), "the last view is released");
+}
+
+// Two threads share each scan. The daemon of this test writes no feed, so a record that moves may be missed; nothing else may.
+void recall(libclient::ClientState& state, const std::atomic<bool>& stop, std::atomic<uint64_t>& recalls) {
+  const float embedding[kDimensions] = {1};
+  warm_query query = WARM_QUERY_INIT;
+  query.embedding = embedding;
+  query.dimensions = kDimensions;
+  query.limit = 2;
+  while (!stop.load()) {
+    auto scan = libclient::Scan::open(state, &query, 1);
+    require(scan.has_value(), "a recall begins");
+    std::thread other([&] { require((*scan)->work().has_value(), "another thread does its share"); });
+    require((*scan)->work().has_value(), "this thread does its share");
+    other.join();
+    warm_hit hits[2];
+    size_t count = 0;
+    require((*scan)->finish(hits, &count, nullptr).has_value(), "a recall ends");
+    require(count <= 1, "one id is recalled once");
+    for (size_t i = 0; i < count; ++i) {
+      require(shows_itself(hits[i].view), "a hit shows one record");
+      require(libclient::release(state, hits[i].view).has_value(), "a hit is released");
+    }
+    recalls.fetch_add(1);
+  }
 }
 
 void write(libclient::ClientState& state, const std::atomic<bool>& stop) {
@@ -105,9 +131,11 @@ int main() {
   std::atomic<bool> stop{false};
   std::atomic<bool> stop_answering{false};
   std::atomic<uint64_t> gets{0};
+  std::atomic<uint64_t> recalls{0};
   std::vector<std::thread> threads;
   for (unsigned i = 0; i < kReaders; ++i) threads.emplace_back([&] { read(state, stop, gets); });
   for (unsigned i = 0; i < kWriters; ++i) threads.emplace_back([&] { write(state, stop); });
+  threads.emplace_back([&] { recall(state, stop, recalls); });
   std::thread answering([&] { answer(daemon, stop_answering); });
 
   uint64_t& cell = daemon.home_of("moves").cells[0];
@@ -137,6 +165,7 @@ int main() {
   for (std::thread& thread : threads) thread.join();
   stop_answering.store(true);
   answering.join();
+  require(recalls.load() > 0, "records were recalled meanwhile");
   require(state.views_out() == 0, "no view is left");
   // What could not be done while others were at it is done by some later get.
   for (int i = 0; i < 200; ++i) {
