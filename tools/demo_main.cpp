@@ -368,7 +368,7 @@ void Demo::take_part_of_glosses() {
   const auto expected = [](const Gloss& gloss) {
     return std::ranges::any_of(kQueries, [&](const Query& query) { return gloss.id == query.expected_id; });
   };
-  std::stable_partition(glosses_.begin(), glosses_.end(), expected);
+  std::partition(glosses_.begin(), glosses_.end(), expected);
   for (uint64_t i = kQueries.size(); i < wishes_.glosses; ++i) {
     const uint64_t from = i * glosses_.size() / wishes_.glosses;
     if (from != i) glosses_[i] = std::move(glosses_[from]);

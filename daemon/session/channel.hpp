@@ -139,6 +139,8 @@ class Channel {
   [[nodiscard]] bool any_stalled() const noexcept { return stalled_count_ > 0; }
   // Touches of all sessions that may write: a bounded number of each. True while there are more.
   bool take_touches(Executor& executor, layout::StatusPage& status);
+  // What a session that ends has still handed over: a process may touch and be gone.
+  void take_last_touches(Session& session, Executor& executor, layout::StatusPage& status);
   [[nodiscard]] bool any_touches() const noexcept;
 
   // Sessions that asked to be told and were answered since the last call.

@@ -239,11 +239,12 @@ void Intake::accept_under_shortage() {
   spare_.reset();
   base::Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (socket) {
-    // Unread bytes at a close would make the peer see a reset instead of the reason.
-    while (receive_packet(socket.get(), buffer_).state == Packet::State::received) {
-    }
     const layout::Refuse message = compose_refuse(WARM_E_LIMIT, "the daemon has no file descriptor left");
     (void)send_packet(socket.get(), bytes_of(message), {});
+    // Unread bytes at a close would make the peer see a reset instead of the reason: none may come after these.
+    ::shutdown(socket.get(), SHUT_RDWR);
+    while (receive_packet(socket.get(), buffer_).state == Packet::State::received) {
+    }
     socket.reset();
   }
   spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));

@@ -141,6 +141,7 @@ bool Sessions::try_end(const std::shared_ptr<Session>& session) {
     notify(channel);
     if (!swept) return false;
     WARM_FAILPOINT("daemon.sweep.after");
+    channel.take_last_touches(*session, executor_, status_);
     channel.end_session(*session);
     leave_scan(*session);
     if (session->region) {

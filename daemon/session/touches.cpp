@@ -31,6 +31,14 @@ bool Channel::take_touches(Executor& executor, layout::StatusPage& status) {
   return more;
 }
 
+void Channel::take_last_touches(Session& session, Executor& executor, layout::StatusPage& status) {
+  if (!session.region) return;
+  // A ring's worth, however its head rises meanwhile.
+  for (uint64_t step = 0; step * kTouchesPerStep < layout::kTouchEntries; ++step) {
+    if (!take_touches_of(session, executor, status)) return;
+  }
+}
+
 bool Channel::take_touches_of(Session& session, Executor& executor, layout::StatusPage& status) {
   uint64_t& word = results_.entry(session.index).touches_taken;
   uint64_t taken = layout::load_relaxed(word);

@@ -181,6 +181,100 @@ const std::vector<Call>& calls() {
          if (code == WARM_OK) warm_release(held.client, &view);
          return code;
        }},
+      {"warm_get_many",
+       [](Held& held, bool wrong) {
+         const warm_id one{id.data(), id.size()};
+         warm_view view = WARM_VIEW_INIT;
+         int32_t found = 0;
+         const int code = warm_get_many(held.client, &one, 1, 0, wrong ? nullptr : &view, &found);
+         if (code == WARM_OK && found == WARM_OK) warm_release(held.client, &view);
+         return code;
+       }},
+      {"warm_get_copy",
+       [](Held& held, bool wrong) {
+         warm_copy copy = WARM_COPY_INIT;
+         return warm_get_copy(held.client, id.data(), id.size(), 0, wrong ? nullptr : &copy);
+       }},
+      {"warm_scalars_get",
+       [](Held& held, bool wrong) {
+         warm_scalars scalars = WARM_SCALARS_INIT;
+         return warm_scalars_get(held.client, id.data(), id.size(), wrong ? nullptr : &scalars);
+       }},
+      {"warm_cursor_open",
+       [](Held& held, bool wrong) {
+         warm_cursor* cursor = nullptr;
+         const int code = warm_cursor_open(held.client, nullptr, wrong ? nullptr : &cursor);
+         if (code == WARM_OK) warm_cursor_close(cursor);
+         return code;
+       }},
+      {"warm_cursor_next",
+       [](Held& held, bool wrong) {
+         warm_cursor* cursor = nullptr;
+         warm_cursor_open(held.client, nullptr, &cursor);
+         warm_view view = WARM_VIEW_INIT;
+         size_t count = 0;
+         const int code = warm_cursor_next(wrong ? nullptr : cursor, 0, &view, 1, &count);
+         if (code == WARM_OK && count == 1) warm_release(held.client, &view);
+         if (cursor != nullptr) warm_cursor_close(cursor);
+         return code;
+       }},
+      {"warm_cursor_next_items",
+       [](Held& held, bool wrong) {
+         warm_cursor* cursor = nullptr;
+         warm_cursor_open(held.client, nullptr, &cursor);
+         warm_item item{};
+         size_t count = 0;
+         const int code = warm_cursor_next_items(wrong ? nullptr : cursor, sizeof item, &item, 1, &count);
+         if (cursor != nullptr) warm_cursor_close(cursor);
+         return code;
+       }},
+      {"warm_cursor_close",
+       [](Held& held, bool wrong) {
+         warm_cursor* cursor = nullptr;
+         if (!wrong) warm_cursor_open(held.client, nullptr, &cursor);
+         return warm_cursor_close(cursor);
+       }},
+      {"warm_count",
+       [](Held& held, bool wrong) {
+         uint64_t count = 0;
+         return warm_count(held.client, nullptr, wrong ? nullptr : &count);
+       }},
+      {"warm_chunk_count",
+       [](Held& held, bool wrong) {
+         uint64_t chunks = 0;
+         return warm_chunk_count(held.client, wrong ? nullptr : &chunks);
+       }},
+      {"warm_chunk_open",
+       [](Held& held, bool wrong) {
+         warm_chunk chunk = WARM_CHUNK_INIT;
+         const int code = warm_chunk_open(held.client, 0, wrong ? nullptr : &chunk);
+         if (code == WARM_OK) warm_chunk_close(held.client, &chunk);
+         return code;
+       }},
+      {"warm_chunk_check",
+       [](Held& held, bool wrong) {
+         warm_chunk chunk = WARM_CHUNK_INIT;
+         warm_chunk_open(held.client, 0, &chunk);
+         const int code = warm_chunk_check(held.client, wrong ? nullptr : &chunk);
+         warm_chunk_close(held.client, &chunk);
+         return code;
+       }},
+      {"warm_chunk_view",
+       [](Held& held, bool wrong) {
+         warm_chunk chunk = WARM_CHUNK_INIT;
+         warm_chunk_open(held.client, 0, &chunk);
+         warm_view view = WARM_VIEW_INIT;
+         const int code = warm_chunk_view(held.client, &chunk, 0, wrong ? nullptr : &view);
+         if (code == WARM_OK) warm_release(held.client, &view);
+         warm_chunk_close(held.client, &chunk);
+         return code;
+       }},
+      {"warm_chunk_close",
+       [](Held& held, bool wrong) {
+         warm_chunk chunk = WARM_CHUNK_INIT;
+         warm_chunk_open(held.client, 0, &chunk);
+         return warm_chunk_close(held.client, wrong ? nullptr : &chunk);
+       }},
       {"warm_exists", [](Held& held, bool wrong) { return warm_exists(held.client, wrong ? nullptr : id.data(), id.size()); }},
       {"warm_view_check",
        [](Held& held, bool wrong) {
