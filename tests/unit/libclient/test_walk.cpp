@@ -87,7 +87,7 @@ Test(walk, a_walk_names_what_is_damaged_and_goes_on_behind_it) {
   world.daemon.line(399).locator = layout::locator_word({.segment = 77, .offset_bytes = 64}, 399, 409);
   auto& client = world.open(5 * base::kNsPerSecond);
   for (const bool views : {false, true}) {
-    for (const size_t step : {1, 2, 5, 1000}) {
+    for (const size_t step : {size_t{1}, size_t{2}, size_t{5}, size_t{1000}}) {
       const Walked walked = walk(client, step, views);
       cr_assert_eq(walked.damaged, std::size(kDamaged), "%d in steps of %zu", walked.damaged, step);
       cr_assert_eq(walked.ids.size(), kRecords - std::size(kDamaged));
