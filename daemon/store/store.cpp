@@ -630,8 +630,8 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
   if (doubling_) advance_doubling(kDoublingHomesPerPut);
   if (next_sequence_ >= layout::kSequenceMax) return refuse(answer, WARM_E_LIMIT, 0, layout::kSequenceMax);
   // Behind the embedding: not under way yet.
-  for (uint64_t i = 0; i < std::min(header.content_bytes, kContentFetchBytes); i += layout::kCacheLineBytes)
-    __builtin_prefetch(asked.content + i);
+  const uint64_t fetched_bytes = asked.content == nullptr ? 0 : std::min(header.content_bytes, kContentFetchBytes);
+  for (uint64_t i = 0; i < fetched_bytes; i += layout::kCacheLineBytes) __builtin_prefetch(asked.content + i);
   take_request_id(asked);
 
   std::optional<uint32_t> taken = slots_.take();
