@@ -179,9 +179,9 @@ class RawClient {
     for (int fd : with) owned.emplace_back(::dup(fd));
     cr_assert(send_packet(socket_.get(), bytes, owned) == Sent::sent);
   }
-  // Who is refused at once may find the connection closed already; the reason lies in his buffer.
-  void greet() const {
-    const layout::Hello message = hello();
+  // Where the connection may be closed already, or its queue full.
+  template <typename Message>
+  void offer(const Message& message) const {
     (void)send_packet(socket_.get(), std::as_bytes(std::span(&message, 1)), {});
   }
   // nullopt: the daemon closed.
@@ -755,7 +755,7 @@ Test(intake, watch_wakes_who_sleeps_on_the_status_page) {
   });
   // Until it sleeps the wakes meet nobody.
   cr_assert(comes([&] {
-    client.send(watch_for(4));
+    client.offer(watch_for(4));
     return woken.load();
   }));
   sleeper.join();
@@ -1207,7 +1207,7 @@ Test(intake, want_of_descriptors_refuses_one_client_and_serves_the_next, .disabl
     ::close(pipe_fds[1]);
     (void)!::read(pipe_fds[0], &byte, 1);
     RawClient client(door.path());
-    client.greet();
+    client.offer(RawClient::hello());
     auto answer = client.receive();
     ::_exit(answer && answer->kind() == layout::MessageKind::refuse && answer->as<layout::Refuse>().code == WARM_E_LIMIT ? 0 : 1);
   }
