@@ -1187,16 +1187,7 @@ Test(intake, descriptors_of_segments_channels_and_sessions_are_counted) {
   cr_assert(std::strstr(refuse.text, "205 segments") != nullptr, "%s", refuse.text);
 }
 
-// Clang's sanitizer needs a descriptor itself whenever it looks at an object's type.
-#if defined(__has_feature)
-#if __has_feature(undefined_behavior_sanitizer)
-#define WARM_TYPES_ARE_LOOKED_AT 1
-#endif
-#endif
-#ifndef WARM_TYPES_ARE_LOOKED_AT
-#define WARM_TYPES_ARE_LOOKED_AT 0
-#endif
-Test(intake, want_of_descriptors_refuses_one_client_and_serves_the_next, .disabled = WARM_TYPES_ARE_LOOKED_AT != 0) {
+Test(intake, want_of_descriptors_refuses_one_client_and_serves_the_next) {
   Door door;
   door.start();
   int pipe_fds[2];
