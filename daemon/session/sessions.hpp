@@ -25,6 +25,9 @@
 
 namespace warmtier::daemon::session {
 
+// A process that lives attaches to the next daemon within moments; one that does not is stopped, or never calls again.
+inline constexpr uint64_t kComeBackNs = base::kNsPerSecond;
+
 // Numbers that never repeat; the store's.
 class Numbers {
  public:
@@ -60,6 +63,7 @@ class Sessions final : public store::PinSource {
 
   // PinSource
   bool complete() override;
+  uint64_t expected_until_ns() override { return begun_ns_ + kComeBackNs; }
   Awaited awaited() override;
   void begin_scan() override;
   bool scan(uint32_t cells, const std::function<void(uint32_t slot)>& visit) override;
@@ -91,6 +95,7 @@ class Sessions final : public store::PinSource {
   layout::StatusPage& status_;
   const RequestLimits limits_;
   const int channels_directory_;
+  const uint64_t begun_ns_ = base::monotonic_ns();
   const base::Deadline orphan_grace_;  // from then on orphans' pins count as void
   bool grace_logged_ = false;
   bool awaited_logged_ = false;

@@ -133,6 +133,7 @@ class Store::Impl {
   std::optional<Found> find(uint64_t hash) const;
   static Disposition condition_refusal(const layout::RequestHeader& header, uint64_t sequence, Answer& answer);
   void run_grace();
+  bool expected_back(uint64_t now) const;
   Reservation no_slot();
   Reservation reserve_room(uint64_t bytes, const Request& request, Room& room);
   void fill_record(const Request& request, Room& room);
@@ -451,6 +452,11 @@ void Store::Impl::run_grace() {
   if (!slots_.in_grace()) held_looked_ns_ = base::monotonic_ns();
 }
 
+// Right after a start whose processes are about to hand back the pins that keep slots from being used again.
+bool Store::Impl::expected_back(uint64_t now) const {
+  return pins_ != nullptr && slots_.waiting() + slots_.held() > 0 && !pins_->complete() && now < pins_->expected_until_ns();
+}
+
 Store::Impl::Reservation Store::Impl::no_slot() {
   const uint64_t now = base::monotonic_ns();
   const bool pins_known = pins_ != nullptr && pins_->complete();
@@ -462,7 +468,8 @@ Store::Impl::Reservation Store::Impl::no_slot() {
     checkpoint_requested_ = true;
     return Reservation::wait;
   }
-  if (!can_grow() || (allocation_failed_ns_ != 0 && now - allocation_failed_ns_ < kAllocationRetryNs)) return Reservation::full;
+  if (!can_grow() || (allocation_failed_ns_ != 0 && now - allocation_failed_ns_ < kAllocationRetryNs))
+    return expected_back(now) ? Reservation::wait : Reservation::full;
   chunk_ordered_ = true;
   preparer_->order(ChunkJob{tier_->chunks()});
   return Reservation::wait;
@@ -1249,8 +1256,10 @@ uint64_t Store::Impl::wake_at_ns() {
   preparer_->clear_event();
   steps_ = kStepsPerClockLook - 1;  // the next step looks at everything
   if (step()) return 0;
-  if (dirty_since_ns_ != 0 && !checkpoint_->running() && !io_error_) return dirty_since_ns_ + options_.checkpoint_interval_ns;
-  return UINT64_MAX;
+  uint64_t at_ns = UINT64_MAX;
+  if (dirty_since_ns_ != 0 && !checkpoint_->running() && !io_error_) at_ns = dirty_since_ns_ + options_.checkpoint_interval_ns;
+  if (expected_back(base::monotonic_ns())) at_ns = std::min(at_ns, pins_->expected_until_ns());
+  return at_ns;
 }
 
 void Store::Impl::refresh_status() {

@@ -118,6 +118,9 @@ class PinSource {
   virtual ~PinSource() = default;
   // False while a process of an earlier daemon lives that has not handed back its pins.
   virtual bool complete() = 0;
+  // While they are not complete: until when (monotonic) those processes may just be on their way, so that a put waits rather than
+  // be refused for them.
+  virtual uint64_t expected_until_ns() = 0;
   // Who keeps them from being complete. Said when a put was refused for it, and then put into the log, once.
   struct Awaited {
     uint32_t sessions = 0;

@@ -140,9 +140,10 @@ int writer(const Daemon& daemon, Board& board, unsigned me) {
       const int read = check_record(client, shape_of(board, i), key_of(me, i), &seen);
       CHECK_OR_FAIL(remove ? read == WARM_E_NOT_FOUND : read == WARM_OK && seen == version);
     } else {
-      // Over a restart a request may stay without an answer, but none is refused.
+      // Over a restart a request may stay without an answer. None is refused, unless the machine is so slow that somebody is not
+      // back within a second: then the slots that were used before are not to be had, and this store has few others.
       std::fprintf(stderr, "writer %u, key %u, version %u: %s: %s\n", me, i, version, warm_error_name(code), warm_last_error());
-      CHECK_OR_FAIL(code == WARM_E_UNKNOWN || code == WARM_E_UNAVAILABLE || code == WARM_E_BUSY);
+      CHECK_OR_FAIL(code == WARM_E_UNKNOWN || code == WARM_E_UNAVAILABLE || code == WARM_E_BUSY || code == WARM_E_FULL);
       board.unanswered.fetch_add(1);
       // Ask the store, as the header says.
       uint32_t seen = 0;

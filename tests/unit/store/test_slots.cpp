@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 
+#include "base/clock.hpp"
 #include "daemon/store/slots.hpp"
 #include "tests/support/omit.hpp"
 #include "tests/unit/store/world.hpp"
@@ -148,4 +149,18 @@ Test(slots, a_put_that_finds_none_says_who_keeps_them) {
   cr_assert_eq(answer.status, WARM_E_FULL);
   cr_assert_eq(layout::sessions_awaited_of(answer.sequence), 2);
   cr_assert_eq(answer.slot, 4711);
+}
+
+Test(slots, a_put_waits_a_moment_for_processes_that_are_about_to_come_back) {
+  World w({.dimensions = 4, .capacity = 1024, .segment_bytes = layout::kSegmentBytesMax});
+  w.start();
+  for (uint32_t i = 0; i < 1024; ++i) cr_assert_eq(w.put("id" + std::to_string(i), i).status, WARM_OK);
+  w.pins.known = false;
+  w.remove("id7");
+  w.checkpoint();
+  w.pins.expected_until = warmtier::base::monotonic_ns() + 20 * warmtier::base::kNsPerMs;
+  cr_assert_eq(w.put("one more", 1).status, WARM_E_FULL);
+  cr_assert_geq(warmtier::base::monotonic_ns(), w.pins.expected_until);
+  w.pins.known = true;
+  cr_assert_eq(w.put("one more", 1).status, WARM_OK);
 }

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include <filesystem>
 
 #include "base/assert.hpp"
+#include "base/clock.hpp"
 #include "base/fd.hpp"
 #include "base/mapping.hpp"
 #include "layout/record.hpp"
@@ -54,6 +56,16 @@ class FailingIo final : public daemon::io::Io {
   std::unique_ptr<daemon::io::Io> inner_;
   const bool& fails_;
 };
+
+// Until the store wants to go on, for a second at most.
+void await_event(daemon::store::Store& store) {
+  const uint64_t wake_at_ns = store.wake_at_ns();
+  if (wake_at_ns == 0) return;
+  const uint64_t now_ns = base::monotonic_ns();
+  const uint64_t wait_ns = std::min(wake_at_ns - std::min(wake_at_ns, now_ns), base::kNsPerSecond);
+  pollfd p{.fd = store.event_fd(), .events = POLLIN, .revents = 0};
+  (void)::poll(&p, 1, static_cast<int>(wait_ns / base::kNsPerMs + 1));
+}
 
 }  // namespace
 
@@ -103,9 +115,7 @@ void World::checkpoint() {
   const uint64_t before = store->status().checkpoints;
   store->request_checkpoint();
   while (store->status().checkpoints == before) {
-    if (store->wake_at_ns() == 0) continue;
-    pollfd p{.fd = store->event_fd(), .events = POLLIN, .revents = 0};
-    (void)::poll(&p, 1, 1000);
+    await_event(*store);
   }
   settle();
 }
@@ -139,9 +149,7 @@ daemon::store::Answer World::put(const std::string& id, uint32_t version, std::o
   request.id = reinterpret_cast<const std::byte*>(id.data());
   daemon::store::Answer answer;
   while (store->execute(request, {}, answer) == daemon::store::Disposition::wait) {
-    if (store->wake_at_ns() == 0) continue;
-    pollfd p{.fd = store->event_fd(), .events = POLLIN, .revents = 0};
-    (void)::poll(&p, 1, 1000);
+    await_event(*store);
   }
   return answer;
 }

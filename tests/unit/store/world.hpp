@@ -18,6 +18,7 @@ namespace warmtier::tests {
 class Pins : public daemon::store::PinSource {
  public:
   bool complete() override { return known; }
+  uint64_t expected_until_ns() override { return expected_until; }
   void begin_scan() override { looked_ = false; }
   bool scan(uint32_t, const std::function<void(uint32_t)>& visit) override {
     if (!std::exchange(looked_, true)) {
@@ -28,6 +29,7 @@ class Pins : public daemon::store::PinSource {
   Awaited awaited() override { return known ? Awaited{} : Awaited{.sessions = 2, .pid = 4711}; }
   std::set<uint32_t> pinned;
   bool known = true;
+  uint64_t expected_until = 0;
   bool slow = false;  // a scan does not end, but all cells that it sees it has seen in its first step
 
  private:
