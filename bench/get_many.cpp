@@ -2,6 +2,7 @@
 // embedding and content included.
 #include <array>
 
+#include "base/assert.hpp"
 #include "bench/lmdb_peer.hpp"
 #include "bench/world.hpp"
 
@@ -46,6 +47,7 @@ class Many {
 
 void bench_get_many(const Settings& settings, Reporter& reporter) {
   const uint64_t records = settings.records;
+  WARM_ASSERT(records > 0);
   World world(settings, records + 65536, records, kContentBytes);
   Lmdb peer(world.daemon().directory() + "/lmdb", records, kContentBytes);
   Many ours_many(world.client());

@@ -25,8 +25,8 @@ struct warm_recall_scan {
   std::unique_ptr<warmtier::libclient::Scan> scan;
 };
 
-struct warm_cursor {
-  warmtier::libclient::Cursor cursor;
+struct warm_cursor : warmtier::libclient::Cursor {
+  using Cursor::Cursor;
 };
 
 namespace warmtier::libclient {
@@ -466,7 +466,7 @@ int warm_cursor_open(warm_client* client, const warm_filter* filter, warm_cursor
     if (ret_cursor == nullptr) return say(WARM_E_INVALID, "ret_cursor is NULL");
     auto made = Filter::make(filter);
     if (!made) return report(made.error());
-    *ret_cursor = new warm_cursor{{*client->client, client->client->state(), std::move(*made)}};
+    *ret_cursor = std::make_unique<warm_cursor>(*client->client, client->client->state(), std::move(*made)).release();
     return WARM_OK;
   });
 }
@@ -476,7 +476,7 @@ int warm_cursor_next(warm_cursor* cursor, uint32_t flags, warm_view* ret_views, 
     if (auto ok = check_step(cursor, views, ret_count); !ok) return report(ok);
     if (auto ok = check_read_flags(flags); !ok) return report(ok);
     if (auto ok = check_views(ret_views, views); !ok) return report(ok);
-    return store_value(cursor->cursor.next(flags, ret_views, views), ret_count);
+    return store_value(cursor->next(flags, ret_views, views), ret_count);
   });
 }
 
@@ -489,7 +489,7 @@ int warm_cursor_next_items(warm_cursor* cursor, uint32_t item_bytes, warm_item* 
       return report(base::Status(base::fail(WARM_E_INVALID, "item_bytes is %u, this library knows %zu: sizeof(warm_item)",
                                             item_bytes, sizeof(warm_item))));
     }
-    return store_value(cursor->cursor.next_items(ret_items, items), ret_count);
+    return store_value(cursor->next_items(ret_items, items), ret_count);
   });
 }
 

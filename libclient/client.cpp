@@ -146,23 +146,8 @@ base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadlin
                     .channel_file = std::move(greeting.channel),
                     .session_file = std::move(greeting.session),
                     .results_file = std::move(greeting.results)};
-  bool same_link = false;
-  if (welcome.resumed != 0 && !links_.empty() && !other_store) {
-    auto same = links_.back()->same_files(parts);
-    if (!same) return base::pass(std::move(same));
-    same_link = *same;
-    if (same_link) links_.back()->take_files(std::move(parts));
-  }
-  if (!same_link) {
-    // The daemon did not take the session back: pins in its memory hold nothing any more, and views in it are stale.
-    links_.reserve(links_.size() + 1);
-    auto link = Link::make(std::move(parts), tier_->store_id);
-    if (!link) return base::pass(std::move(link));
-    if (!links_.empty()) forsake(links_.back()->forsaken());
-    (*link)->older = newest_link_.load(std::memory_order_relaxed);
-    newest_link_.store(link->get(), std::memory_order_release);
-    links_.push_back(std::move(*link));
-  }
+  const bool resumed = welcome.resumed != 0 && !links_.empty() && !other_store;
+  if (auto taken = take_link(std::move(parts), resumed); !taken) return taken;
   WARM_STEP("client.accept.before");
   const int socket = connection->socket.get();
   if (auto sent = send_accept(socket, forsaken_of(tier_->store_id, layout::kForsakenPerMessage), deadline); !sent) return sent;
@@ -194,6 +179,26 @@ base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadlin
     [[maybe_unused]] const auto sent = send_large_puts(*now.connection, *now.link);
     tickets_.kick();
   }
+  return {};
+}
+
+base::Status ClientState::take_link(Link::Parts parts, bool resumed) {
+  if (resumed) {
+    auto same = links_.back()->same_files(parts);
+    if (!same) return base::pass(std::move(same));
+    if (*same) {
+      links_.back()->take_files(std::move(parts));
+      return {};
+    }
+  }
+  // The daemon did not take the session back: pins in its memory hold nothing any more, and views in it are stale.
+  links_.reserve(links_.size() + 1);
+  auto link = Link::make(std::move(parts), tier_->store_id);
+  if (!link) return base::pass(std::move(link));
+  if (!links_.empty()) forsake(links_.back()->forsaken());
+  (*link)->older = newest_link_.load(std::memory_order_relaxed);
+  newest_link_.store(link->get(), std::memory_order_release);
+  links_.push_back(std::move(*link));
   return {};
 }
 

@@ -162,6 +162,8 @@ class ClientState {
   base::Status connect(const base::Deadline& deadline);
   [[nodiscard]] std::optional<Resume> resume() const;
   base::Status adopt(Greeting greeting, const base::Deadline& deadline);
+  // The newest link is then that of the session that the daemon has given, or has taken back.
+  base::Status take_link(Link::Parts parts, bool resumed);
   void publish(std::unique_ptr<Attachment> next);
   base::Result<bool> take_index(uint64_t generation);
   base::Status drain(Connection& connection);

@@ -19,7 +19,7 @@ namespace warmtier::libclient {
 // Thread law: work() by any threads at once; everything else by one thread while nobody works.
 class Scan {
  public:
-  static base::Result<std::unique_ptr<Scan>> open(ClientState& state, const warm_query* queries, size_t count);
+  static base::Result<std::unique_ptr<Scan>> open(ClientState& state, const warm_query* wanted, size_t count);
   ~Scan();
   Scan(const Scan&) = delete;
   Scan& operator=(const Scan&) = delete;

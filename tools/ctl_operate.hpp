@@ -22,7 +22,7 @@ struct CtlClear {
 };
 
 Exit ctl_wait(const CtlOptions& options, const CtlWait& wait);
-Exit ctl_changes(const CtlOptions& options, const CtlChanges& changes);
+Exit ctl_changes(const CtlOptions& options, const CtlChanges& how);
 Exit ctl_sessions(const CtlOptions& options, const CtlSessions& sessions);
 Exit ctl_checkpoint(const CtlOptions& options, const CtlCheckpoint& checkpoint);
 Exit ctl_clear(const CtlOptions& options, const CtlClear& clear);

@@ -63,7 +63,10 @@ void force_kernels(const Kernels& kernels) noexcept;
 constexpr double kFloatUnit = 0x1p-24;
 constexpr double gamma(double n, double unit) noexcept { return n * unit / (1 - n * unit); }
 // Roundings that a value passes through, see above.
-constexpr double roundings(size_t floats) noexcept { return static_cast<double>(floats / kFloatsPerStep + 6); }
+constexpr double roundings(size_t floats) noexcept {
+  const size_t steps = floats / kFloatsPerStep;
+  return static_cast<double>(steps + 6);
+}
 constexpr double product_error(size_t floats) noexcept { return gamma(roundings(floats), kFloatUnit); }
 constexpr double distance_error(size_t floats) noexcept { return gamma(roundings(floats) + 2, kFloatUnit); }
 constexpr double underflow_error(size_t floats) noexcept { return static_cast<double>(floats) * 0x1p-149; }
