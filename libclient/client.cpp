@@ -46,9 +46,15 @@ ClientState::~ClientState() {
 
 base::Status ClientState::open(const base::Deadline& deadline) {
   const std::lock_guard guard(mutex_);
-  auto opened = connect(deadline);
-  if (!opened && !links_.empty()) forsake(links_.back()->forsaken());
-  return opened;
+  // Where nobody listens the caller hears it at once; a daemon that goes away in the midst of it is awaited as by every call.
+  for (Slices slices;; wait_readable(-1, slices.next_ns(deadline))) {
+    auto opened = connect(deadline);
+    if (opened) return {};
+    const bool passes = worth_another_try(opened.error().code);
+    if (passes && daemon_reached_ && !deadline.passed()) continue;
+    if (!links_.empty()) forsake(links_.back()->forsaken());
+    return passes ? base::fail(WARM_E_UNAVAILABLE, "%s", opened.error().text.c_str()) : opened;
+  }
 }
 
 base::Status ClientState::refresh(Need need, const base::Deadline& deadline) {
@@ -107,7 +113,10 @@ std::optional<Resume> ClientState::resume() const {
 }
 
 base::Status ClientState::connect(const base::Deadline& deadline) {
-  auto greeting = greet(socket_path_, resume(), deadline);
+  auto socket = connect_to(socket_path_, deadline);
+  if (!socket) return base::pass(std::move(socket));
+  daemon_reached_ = true;
+  auto greeting = greet(std::move(*socket), socket_path_, resume(), deadline);
   if (!greeting) return base::pass(std::move(greeting));
   return adopt(std::move(*greeting), deadline);
 }

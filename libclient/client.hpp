@@ -191,6 +191,7 @@ class ClientState {
   std::atomic<bool> large_unsent_{false};
   uint64_t large_number_ = 0;  // of large_link_
   const Link* large_link_ = nullptr;
+  bool daemon_reached_ = false;  // somebody has listened, once
   bool attached_before_ = false;
   std::atomic<ThreadRecord*> threads_{nullptr};
   uint32_t thread_count_ = 0;  // guarded by the registry's lock

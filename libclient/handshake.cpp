@@ -49,28 +49,6 @@ base::Result<std::string> absolute(const char* path) {
   return whole;
 }
 
-base::Result<base::Fd> connect_to(const std::string& path, const base::Deadline& deadline) {
-  const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return base::fail_errno(errno, "socket");
-  base::Fd socket(fd);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  Slices slices;
-  for (;;) {
-    if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return socket;
-    const int error = errno;
-    if (error == EINTR) continue;
-    if (error == EAGAIN && !deadline.passed()) {  // the daemon's queue of connections is full
-      wait_for(-1, 0, slices.next_ns(deadline));
-      continue;
-    }
-    auto failed = base::fail_errno(error, "no daemon answers at %s", path.c_str());
-    if (error == ENOENT || error == ECONNREFUSED || error == EAGAIN || error == ENOTDIR) failed.error().code = WARM_E_UNAVAILABLE;
-    return failed;
-  }
-}
-
 base::Status send_hello(int socket, const std::optional<Resume>& resume, const base::Deadline& deadline) {
   layout::Hello hello{};
   hello.header = {.kind = static_cast<uint32_t>(layout::MessageKind::hello), .bytes = sizeof hello};
@@ -231,23 +209,50 @@ base::Result<std::string> find_socket(const char* option) {
   return base::fail(WARM_E_UNAVAILABLE, "no daemon's socket is there; tried %s", tried.c_str());
 }
 
+base::Result<base::Fd> connect_to(const std::string& path, const base::Deadline& deadline) {
+  const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return base::fail_errno(errno, "socket");
+  base::Fd socket(fd);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  Slices slices;
+  for (;;) {
+    if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return socket;
+    const int error = errno;
+    if (error == EINTR) continue;
+    if (error == EAGAIN && !deadline.passed()) {  // the daemon's queue of connections is full
+      wait_for(-1, 0, slices.next_ns(deadline));
+      continue;
+    }
+    auto failed = base::fail_errno(error, "no daemon answers at %s", path.c_str());
+    if (error == ENOENT || error == ECONNREFUSED || error == EAGAIN || error == ENOTDIR) failed.error().code = WARM_E_UNAVAILABLE;
+    return failed;
+  }
+}
+
 base::Result<Greeting> greet(const std::string& path, const std::optional<Resume>& resume, const base::Deadline& deadline) {
   auto socket = connect_to(path, deadline);
   if (!socket) return base::pass(std::move(socket));
-  if (auto sent = send_hello(socket->get(), resume, deadline); !sent) {
+  return greet(std::move(*socket), path, resume, deadline);
+}
+
+base::Result<Greeting> greet(base::Fd socket, const std::string& path, const std::optional<Resume>& resume,
+                             const base::Deadline& deadline) {
+  if (auto sent = send_hello(socket.get(), resume, deadline); !sent) {
     // Refused and closed before it was read: the reason lies in our buffer.
     if (sent.error().code != WARM_E_UNAVAILABLE) return base::pass(std::move(sent));
   }
   Message message;
   for (;;) {
-    auto received = receive(socket->get(), message);
+    auto received = receive(socket.get(), message);
     if (!received) return base::pass(std::move(received));
     if (*received == Received::closed) {
       return base::fail(WARM_E_UNAVAILABLE, "the daemon at %s went away during the handshake", path.c_str());
     }
     if (*received == Received::message) break;
     if (deadline.passed()) return base::fail(WARM_E_UNAVAILABLE, "the daemon at %s does not answer", path.c_str());
-    wait_readable(socket->get(), deadline.left_ns());
+    wait_readable(socket.get(), deadline.left_ns());
   }
   if (message.kind == layout::MessageKind::refuse) return base::pass(refusal(message.as<layout::Refuse>()));
   if (message.kind != layout::MessageKind::welcome || message.files.size() != layout::kWelcomeDescriptors) {
@@ -255,7 +260,7 @@ base::Result<Greeting> greet(const std::string& path, const std::optional<Resume
                       static_cast<uint32_t>(message.kind), message.files.size());
   }
   Greeting greeting;
-  greeting.socket = std::move(*socket);
+  greeting.socket = std::move(socket);
   greeting.welcome = message.as<layout::Welcome>();
   base::Fd* const places[] = {&greeting.tier,    &greeting.index,   &greeting.feed,   &greeting.status,
                               &greeting.results, &greeting.channel, &greeting.session};

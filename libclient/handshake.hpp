@@ -72,7 +72,12 @@ base::Status send_accept(int socket, const std::vector<uint64_t>& forsaken, cons
 // The session of this socket is over. It waits for nothing: when it cannot be sent, the next daemon is told.
 void send_bye(int socket) noexcept;
 
-// WARM_E_UNAVAILABLE: nobody listens, or whoever did went away. Other codes are the daemon's refusal or failures here.
+// WARM_E_UNAVAILABLE: nobody listens there.
+base::Result<base::Fd> connect_to(const std::string& path, const base::Deadline& deadline);
+// WARM_E_UNAVAILABLE: who listened went away, or does not answer. Other codes are the daemon's refusal or failures here.
+base::Result<Greeting> greet(base::Fd socket, const std::string& path, const std::optional<Resume>& resume,
+                             const base::Deadline& deadline);
+// Both.
 base::Result<Greeting> greet(const std::string& path, const std::optional<Resume>& resume, const base::Deadline& deadline);
 
 }  // namespace warmtier::libclient

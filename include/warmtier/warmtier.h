@@ -90,7 +90,8 @@ typedef struct warm_options {
 #define WARM_OPTIONS_INIT \
   { sizeof(warm_options), 0, NULL, { 0, 0, 0, 0, 0, 0 } }
 
-/* Opens a client: connects to the daemon and maps its store read-only. `options` may be NULL.
+/* Opens a client: connects to the daemon and maps its store read-only. `options` may be NULL. Where nobody listens it says so at
+ * once; a daemon that goes away while it attaches is awaited, as by every other call.
  * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (the message names the paths tried), WARM_E_VERSION, WARM_E_ACCESS,
  *           WARM_E_LIMIT (the daemon has no session left for this user), WARM_E_UNSUPPORTED (processor without AVX; process
  *           without a robust list), WARM_E_NOMEM, WARM_E_SYSTEM.

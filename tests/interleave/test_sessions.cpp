@@ -49,7 +49,7 @@ INTERLEAVING(sessions, a_session_that_nobody_was_welcomed_to_is_not_awaited, sto
   int code = WARM_OK;
   scene.leave_out();
   Stop welcome = scene.daemon_at("daemon.handshake.welcome");
-  opener.begin([&] { code = scene.daemon().try_open(&other); });
+  opener.begin([&] { code = scene.daemon().try_open(&other, 1000); });
   welcome.reached();
   scene.daemon().kill();
   welcome.go();
@@ -76,10 +76,10 @@ INTERLEAVING(sessions, a_session_is_live_before_anything_is_pinned_in_it, store_
   if (scene.without()) reader.end();  // else it waits
   scene.daemon().kill();
   accepted.go();
-  reader.end();
   scene.hold_again();
   scene.daemon().start();
-  if (client == nullptr) open_and_hold();
+  reader.end();  // it has waited for this daemon, if for any
+  if (client == nullptr) give_up("it was not attached");
   must_put(writer, "A", 2);
   if (use_every_slot_again(writer) != WARM_OK) give_up("a put failed");
   const Seen seen = look(held);

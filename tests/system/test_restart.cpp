@@ -329,3 +329,44 @@ Test(restart, a_remove_once_begun_is_finished_by_the_next_daemon, .disabled = !f
     cr_assert(end == exit_code(0), "%s: A: %s", point, text_of(end).c_str());
   }
 }
+
+namespace {
+
+// The way of a client that attaches, in the order in which it goes.
+const char* const kWayOfAnOpen[] = {"daemon.handshake.hello",   "daemon.handshake.prepared", "daemon.entry.offered",
+                                    "daemon.handshake.welcome", "daemon.handshake.accept",   "daemon.entry.accepted",
+                                    "daemon.entry.live"};
+
+}  // namespace
+
+Test(restart, a_client_that_is_attaching_waits_for_the_next_daemon_wherever_this_one_dies, .disabled = !failpoints_built()) {
+  Daemon daemon;
+  daemon.start();
+  for (const char* point : kWayOfAnOpen) {
+    daemon.failpoints().arm(0, point, FailpointAction::kill);
+    Process opener = Process::fork([&] {
+      warm_client* client = nullptr;
+      if (daemon.try_open(&client, kTimeoutMs) != WARM_OK) return 1;
+      return put_record(client, kShape, kNewKey, 1) == WARM_OK ? 0 : 2;
+    });
+    cr_assert(daemon.process().wait() == killed_by(SIGKILL), "%s", point);
+    daemon.failpoints().disarm(0);
+    daemon.start();
+    const Process::End end = opener.wait();
+    cr_assert(end == exit_code(0), "%s: %s", point, text_of(end).c_str());
+  }
+}
+
+Test(restart, a_client_that_is_attaching_waits_for_the_next_daemon_no_longer_than_its_deadline, .disabled = !failpoints_built()) {
+  Daemon daemon;
+  daemon.start();
+  daemon.failpoints().arm(0, "daemon.handshake.welcome", FailpointAction::kill);
+  warm_client* client = nullptr;
+  const uint64_t from = base::monotonic_ns();
+  cr_assert_eq(daemon.try_open(&client, 300), WARM_E_UNAVAILABLE);
+  cr_assert_geq(base::monotonic_ns() - from, 300 * base::kNsPerMs);
+  cr_assert_null(client);
+  cr_assert(daemon.process().wait() == killed_by(SIGKILL));
+  // And where nobody listens from the start nobody is waited for: this would never return.
+  cr_assert_eq(daemon.try_open(&client, UINT32_MAX), WARM_E_UNAVAILABLE);
+}
