@@ -45,18 +45,22 @@ Daemon::Daemon(StoreOptions options) : options_(std::move(options)) {
   log_path_ = directory_ + "/log";
   if (options_.failpoints) failpoints_ = std::make_unique<Failpoints>(directory_ + "/failpoints");
 
-  if (options_.existing_store.empty()) {
+  if (!options_.existing_store.empty()) {
+    store_ = options_.existing_store;
+  } else if (!options_.made_by_daemon) {
     daemon::store::InitOptions init;
     init.dimensions = options_.dimensions;
     init.capacity = options_.capacity;
     init.segment_bytes = options_.segment_bytes;
     if (const base::Status made = daemon::store::initialise(store_, init); !made) give_up("no store: " + made.error().text);
-  } else {
-    store_ = options_.existing_store;
   }
 
   std::ofstream configuration(configuration_path_);
   configuration << "[store]\n";
+  if (options_.made_by_daemon) {
+    configuration << "dimensions = " << options_.dimensions << "\ncapacity = " << options_.capacity
+                  << "\nsegment_bytes = " << options_.segment_bytes << "\n";
+  }
   if (options_.content_bytes_max != 0) configuration << "content_bytes_max = " << options_.content_bytes_max << "\n";
   if (options_.checkpoint_interval_ms != 0)
     configuration << "checkpoint_interval_ms = " << options_.checkpoint_interval_ms << "\n";

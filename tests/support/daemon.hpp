@@ -22,6 +22,7 @@ struct StoreOptions {
   bool large_pages = false;
   std::vector<std::string> environment;    // of the daemon: NAME=VALUE
   bool failpoints = true;                  // a control file from the start
+  bool made_by_daemon = false;             // nothing is there yet
   std::string existing_store;              // not a new store but this one; never with failpoints of its own
 };
 

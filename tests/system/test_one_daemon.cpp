@@ -154,53 +154,41 @@ bool waits_for_a_lock(pid_t pid) {
 
 // The first stands where it is about to make the store. The second waits for its lock, and makes the store when the first dies.
 Test(one_daemon, two_that_start_on_an_empty_place_do_not_meet_in_its_making, .disabled = !failpoints_built()) {
-  Daemon helper;
-  std::vector<std::string> arguments = helper.arguments();
-  arguments[2] = helper.directory() + "/fresh";
-  arguments[4] = helper.directory() + "/first.sock";
-  helper.failpoints().arm(0, "daemon.store.making", FailpointAction::pause);
-  Process first = Process::execute(arguments, {}, helper.directory() + "/first.log");
-  helper.failpoints().await_arrived(0);
-  arguments[4] = helper.directory() + "/second.sock";
-  const std::string log = helper.directory() + "/second.log";
-  Process second = Process::execute(arguments, {}, log);
+  Daemon first({.made_by_daemon = true});
+  first.failpoints().arm(0, "daemon.store.making", FailpointAction::pause);
+  first.start_without_waiting();
+  first.failpoints().await_arrived(0);
+  Daemon second({.failpoints = false, .existing_store = first.store()});
+  second.start_without_waiting();
   const base::Deadline deadline = base::Deadline::after_ns(kPatienceNs);
-  while (!waits_for_a_lock(second.pid()) && helper.failpoints().arrived(0) == 1 && !deadline.passed()) ::usleep(500);
-  cr_assert_eq(helper.failpoints().arrived(0), 1, "both make it");
-  helper.failpoints().disarm(0);
-  first.kill();
-  warm_options options = WARM_OPTIONS_INIT;
-  options.socket = arguments[4].c_str();
-  warm_client* client = nullptr;
-  Process::End end;
-  while (warm_open(&options, &client) != WARM_OK && !deadline.passed() && !second.wait_until(base::Deadline::after_ns(0), end)) {
-    ::usleep(500);
+  // The kernel's list of locks wakes nobody: it is read again while what must not happen is awaited.
+  while (!first.failpoints().wait_arrived(0, 2, base::Deadline::after_ns(base::kNsPerMs)) && !waits_for_a_lock(second.pid()) &&
+         !deadline.passed()) {
   }
-  cr_assert_not_null(client, "it said:\n%s", text_in(log).c_str());
-  warm_close(client);
+  cr_assert_eq(first.failpoints().arrived(0), 1, "both make it");
+  first.failpoints().disarm(0);
+  first.kill();
+  cr_assert(second.wait_ready(deadline), "it said:\n%s", second.log().c_str());
+  const Client client(second);
 }
 
 Test(one_daemon, a_place_where_one_was_killed_before_its_store_was_whole_is_an_empty_place) {
-  Daemon helper;
-  std::vector<std::string> arguments = helper.arguments();
-  arguments[2] = helper.directory() + "/fresh";
-  cr_assert_eq(::mkdir(arguments[2].c_str(), 0750), 0);
-  for (const char* name : {"/content", "/channels"}) cr_assert_eq(::mkdir((arguments[2] + name).c_str(), 0750), 0);
-  for (const char* name : {"/lock", "/warm.tier.new"}) std::ofstream(arguments[2] + name) << "";
+  Daemon daemon({.made_by_daemon = true});
+  const std::string store = daemon.store();
+  cr_assert_eq(::mkdir(store.c_str(), 0750), 0);
+  for (const char* name : {"/content", "/channels"}) cr_assert_eq(::mkdir((store + name).c_str(), 0750), 0);
+  for (const char* name : {"/lock", "/warm.tier.new"}) std::ofstream(store + name) << "";
   // But content without its warm.tier is nobody's to write over.
-  std::ofstream(arguments[2] + "/content/7.seg") << "a segment";
-  const std::string log = helper.directory() + "/log";
-  Process::End end = Process::execute(arguments, {}, log).wait();
+  std::ofstream(store + "/content/7.seg") << "a segment";
+  const std::string log = daemon.directory() + "/refused";
+  const Process::End end = Process::execute(daemon.arguments(), {}, log).wait();
   cr_assert(end.exited && end.code != 0, "%s", text_of(end).c_str());
   assert_says(text_in(log), "is not empty");
-  cr_assert_eq(::unlink((arguments[2] + "/content/7.seg").c_str()), 0);
-  Process daemon = Process::execute(arguments, {}, log);
+  cr_assert_eq(::unlink((store + "/content/7.seg").c_str()), 0);
+  daemon.start();
   struct stat there;
-  const base::Deadline deadline = base::Deadline::after_ns(kPatienceNs);
-  while (::stat((arguments[2] + "/warm.tier").c_str(), &there) != 0 && !deadline.passed()) ::usleep(500);
-  daemon.signal(SIGTERM);
-  end = daemon.wait();
-  cr_assert(end == exit_code(0), "%s; it said:\n%s", text_of(end).c_str(), text_in(log).c_str());
+  cr_assert_eq(::stat((store + "/warm.tier").c_str(), &there), 0);
+  cr_assert(daemon.stop() == exit_code(0), "it said:\n%s", daemon.log().c_str());
 }
 
 Test(one_daemon, a_stop_in_order_leaves_no_socket) {
