@@ -19,12 +19,12 @@ def help_of(program, *command):
 
 def parts_of(text):
     """What stands before the first heading, the headed lists, and what follows them."""
-    blocks = [block for block in text.strip('\n').split('\n\n') if block.strip()]
+    blocks = [block.strip('\n') for block in text.split('\n\n') if block.strip()]
     lists = {}
     rest = []
     for block in blocks[1:]:
         heading, _, body = block.partition('\n')
-        if re.fullmatch(r'(Positionals|Options|Subcommands):', heading):
+        if re.fullmatch(r'[A-Z][a-z ]*:', heading) and body.startswith('  '):
             lists[heading[:-1]] = body
         else:
             rest.append(block)
@@ -77,7 +77,8 @@ def main():
         about, lists, more = parts_of(help_of(program, command))
         usage = next(line for line in about if line.startswith('Usage: '))[len('Usage: '):]
         page += f'.SS {command}\n{escaped(about[0])}\n.PP\n.B {escaped(usage)}\n'
-        page += ''.join(list_of(lists[name]) for name in ('Positionals', 'Options') if name in lists)
+        for heading, body in lists.items():
+            page += list_of(body) if heading in ('Positionals', 'Options') else f'.PP\n{escaped(heading)}:\n{list_of(body)}'
         page += ''.join(f'.PP\n{escaped(block)}\n' for block in more if block not in rest)
     page += '.SH EXIT STATUS AND ADDRESS\n' + ''.join(f'{escaped(block)}\n' for block in rest)
     page += ('.SH EXAMPLES\n.nf\nwarmtierctl status\nwarmtierctl put hello \\-\\-embedding e.json \\-\\-content "hello, world"\n'
