@@ -118,6 +118,7 @@ inline void read_line(Source& source, const layout::SlotLine& shared, uint64_t p
   ret_line.put = put;
   ret_line.locator = source.load(shared.locator);
   ret_line.created_ns = source.load(shared.created_ns);
+  WARM_STEP("client.get_locator_loaded");
   ret_line.quad = source.quad(shared.quad);
   ret_line.last_access_ns = source.load(shared.last_access_ns);
   ret_line.content_bytes = source.load(shared.content_bytes);
@@ -140,6 +141,7 @@ inline bool hold(Source& source, ThreadRecord& me, const Attachment& a, const la
     layout::exchange(a.link->region().pins[record.pin_cell], record.slot + 1);
     WARM_FAILPOINT("client.pin_stored");
   } else {
+    if (!WARM_RULE("client.line_again_without_pin")) return true;
     layout::fence_acquire();
   }
   // Both words: a slot may die and keep its put for a while.

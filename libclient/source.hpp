@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/failpoint.hpp"
 #include "layout/shared.hpp"
 #include "libclient/attachment.hpp"
 
@@ -17,7 +18,14 @@ struct InPlace {
   static T load(const T& word) noexcept {
     return layout::load_acquire(word);
   }
-  static layout::Quad quad(const layout::Quad& shared) noexcept { return layout::load_quad(shared); }
+  static layout::Quad quad(const layout::Quad& shared) noexcept {
+    layout::Quad quad = layout::load_quad(shared);
+    if (!WARM_RULE("client.quad_in_one_load")) {
+      WARM_STEP("client.get_half_quad_loaded");
+      quad.recall_count = layout::load_quad(shared).recall_count;
+    }
+    return quad;
+  }
   static bool current(const Attachment& a) noexcept { return a.current(); }
   static constexpr bool failed() noexcept { return false; }
 };

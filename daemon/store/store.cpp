@@ -858,6 +858,12 @@ Disposition Store::Impl::update(const Request& request, const Origin& origin, An
 
   const uint64_t sequence = next_sequence_++;
   write_intent(layout::IntentKind::update, sequence, origin, found->slot, layout::kNoSlot, quad, last_access);
+  if (!WARM_RULE("store.quad_in_one_store")) {
+    layout::Quad half = quad;
+    half.recall_count = layout::load_quad(line.quad).recall_count;
+    layout::store_quad(line.quad, half);
+    WARM_STEP("store.update_half_stored");
+  }
   layout::store_quad(line.quad, quad);
   WARM_FAILPOINT("store.update_quad_stored");
   layout::store_relaxed(line.last_access_ns, last_access);

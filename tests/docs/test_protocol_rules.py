@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""docs/protocol.md names every rule that a test build can leave out, and no other; its rules are numbered without a gap.
+"""docs/protocol.md names every rule that a test build can leave out, and no other; its rules are numbered without a gap. The table
+of tests/interleave/README.md has every one of them and every interleaving, each in a row of its own, and no test that is not there.
 
 usage: test_protocol_rules.py ROOT
 """
@@ -39,6 +40,39 @@ def main():
     for letter, number in re.findall(r'(?<![A-Za-z0-9])([A-Z])(\d+)(?![A-Za-z0-9])', text):
         if letter in numbers and int(number) not in numbers[letter]:
             print(f'{letter}{number} is named and not there')
+            failed = 1
+    return failed | check_interleavings(root, in_code)
+
+
+def check_interleavings(root, in_code):
+    folder = os.path.join(root, 'tests', 'interleave')
+    with open(os.path.join(folder, 'README.md'), encoding='utf-8') as file:
+        readme = file.read()
+    played = {}
+    for name in sorted(os.listdir(folder)):
+        if name.endswith('.cpp'):
+            with open(os.path.join(folder, name), encoding='utf-8') as file:
+                for suite, test, rule in re.findall(r'^INTERLEAVING\((\w+), (\w+),[^"]*"([^"]+)"\)', file.read(), flags=re.M):
+                    played[suite, test] = rule
+    rows = set()
+    for row in re.findall(r'^\| (.*) \|$', readme, flags=re.M):
+        cells = row.split(' | ')
+        if len(cells) == 3:
+            for suite, tests in re.findall(r'(\w+) ((?:`\w+`(?:, )?)+)', cells[1]):
+                rows.update((suite, test, cells[2]) for test in re.findall(r'`(\w+)`', tests))
+    failed = 0
+    for rule in sorted(in_code):
+        if not re.search(rf'(?<![a-z.]){re.escape(rule)}(?![a-z_])', readme):
+            print(f'tests/interleave/README.md does not say which test is about {rule}')
+            failed = 1
+    for (suite, test), rule in sorted(played.items()):
+        if not any(row[:2] == (suite, test) and (row[2] == rule or rule.startswith('test.')) for row in rows):
+            print(f'tests/interleave/README.md has no row for {suite} {test}, which leaves out {rule}')
+            failed = 1
+    suites = {suite for suite, _ in played}
+    for suite, test, _ in sorted(rows):
+        if suite in suites and (suite, test) not in played:
+            print(f'tests/interleave/README.md: {suite} {test} is not there')
             failed = 1
     return failed
 

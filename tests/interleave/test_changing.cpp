@@ -170,6 +170,50 @@ INTERLEAVING(changing, an_update_once_begun_is_redone_by_the_next_daemon, store_
   return whole ? nullptr : "an update was acknowledged and is not there";
 }
 
+// ---- Scalars are of one moment ------------------------------------------------------------------------------------------------
+
+namespace {
+
+const char* half_of_an_update(warm_client* client) {
+  warm_view seen;
+  if (view(client, "X", &seen) != WARM_OK) return "the record is gone";
+  warm_release(client, &seen);
+  return seen.confidence == static_cast<float>(seen.recall_count) ? nullptr : "half of an update was seen";
+}
+
+}  // namespace
+
+INTERLEAVING(changing, an_update_is_stored_as_a_whole, store_of(64), "store.quad_in_one_store") {
+  const Client client(scene.daemon());
+  must_put(client, "X", 1);
+  if (set_scalars(client, "X", 2) != WARM_OK) return "an update was not answered";
+  Actor writer;
+  scene.leave_out();
+  Stop between = scene.daemon_at(scene.without() ? "store.update_half_stored" : "store.intent_stored");
+  writer.begin([&] { set_scalars(client, "X", 3); });
+  between.reached();
+  const char* seen = half_of_an_update(client);
+  between.go();
+  writer.end();
+  return seen != nullptr ? seen : half_of_an_update(client);
+}
+
+INTERLEAVING(changing, an_update_is_read_as_a_whole, store_of(64), "client.quad_in_one_load") {
+  const Client client(scene.daemon());
+  must_put(client, "X", 1);
+  if (set_scalars(client, "X", 2) != WARM_OK) return "an update was not answered";
+  Actor reader;
+  const char* seen = nullptr;
+  scene.leave_out();
+  Stop between = scene.at(scene.without() ? "client.get_half_quad_loaded" : "client.get_locator_loaded", reader.tid());
+  reader.begin([&] { seen = half_of_an_update(client); });
+  between.reached();
+  if (set_scalars(client, "X", 3) != WARM_OK) give_up("an update was not answered");
+  between.go();
+  reader.end();
+  return seen;
+}
+
 INTERLEAVING(changing, a_remove_once_begun_is_finished_by_the_next_daemon, store_of(8), "store.remove_is_finished") {
   const Client client(scene.daemon());
   must_put(client, "X", 1);

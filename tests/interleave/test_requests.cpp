@@ -252,38 +252,41 @@ INTERLEAVING(requests, a_result_is_there_before_the_request_counts_as_done, stor
   return code == WARM_OK ? nullptr : "a request that was carried out is never answered";
 }
 
-// X is not there when its removal is asked for, and that is answered; then X is put. The removal stands in the lane still.
+// X is there when a put on condition of its absence is asked for, and that is answered; then X is removed. The put stands in the
+// lane still. It is the removal that comes first afterwards: it never waits for a slot, as a put may in a daemon that has begun.
 INTERLEAVING(requests, an_answered_request_is_not_carried_out_again, store_of(64), "daemon.answered_is_done") {
-  // Threads of one processor begin with the same lane: the remover gets the one behind the holder's.
+  // Threads of one processor begin with the same lane: who puts gets the one behind the remover's.
   cpu_set_t here;
   CPU_ZERO(&here);
   CPU_SET(::sched_getcpu(), &here);
   if (::sched_setaffinity(0, sizeof here, &here) != 0) give_up("no affinity");
   const Client client(scene.daemon());
-  Actor holder;
+  must_put(client, "X", 1);
   Actor remover;
+  Actor refused;
   int put_code = WARM_OK;
   int remove_code = WARM_OK;
-  Stop locked = scene.at("client.lane_locked", holder.tid());
-  holder.begin([&] { put_code = put(client, "X", 1); });
+  Stop locked = scene.at("client.lane_locked", remover.tid());
+  remover.begin([&] { remove_code = remove(client, "X"); });
   locked.reached();  // in the lane that the daemon looks at first
   Stop answered = scene.daemon_at("daemon.result.after");
-  remover.begin([&] { remove_code = remove(client, "X"); });
+  refused.begin([&] { put_code = put_if_absent(client, "X", 2); });
   answered.reached();
   scene.daemon().kill();
   answered.go();
-  remover.end();
-  if (remove_code != WARM_E_NOT_FOUND) give_up("the removal was not answered");
+  refused.end();
+  if (put_code != WARM_E_EXISTS) give_up("the put was not answered");
   scene.leave_out();
-  Stop committed = scene.at("client.lane_unlocked", holder.tid());
+  Stop committed = scene.at("client.lane_unlocked", remover.tid());
   locked.go();
   committed.reached();  // both stand in their lanes
   committed.go();
   scene.daemon().start();
-  holder.end();
+  remover.end();
+  must_put(client, "Y", 1);  // there are slots
   two_rounds(client);
-  if (put_code != WARM_OK) return "a put was not answered";
-  return exists(client, "X") == WARM_OK ? nullptr : "a removal that had found nothing was carried out again, on a later record";
+  if (remove_code != WARM_OK) return "a removal was not answered";
+  return exists(client, "X") == WARM_E_NOT_FOUND ? nullptr : "a put that was refused was carried out, on a later state";
 }
 
 // The answer comes after it was looked for and before it is asked for: nobody sends a byte.

@@ -87,6 +87,30 @@ INTERLEAVING(walking, a_copy_is_of_one_record, store_of(2), "client.line_again_a
   return seen.mixed() ? "a copy has the embedding of one record and the content of another" : nullptr;
 }
 
+// Between locator and scalars the slot becomes another record's, and before the cell is looked at again it is X's once more.
+INTERLEAVING(walking, scalars_are_of_one_record, store_of(2), "client.line_again_without_pin") {
+  const Client client(scene.daemon());
+  must_put(client, "X", 1);
+  Actor reader;
+  warm_scalars scalars = WARM_SCALARS_INIT;
+  int code = WARM_OK;
+  scene.leave_out();
+  Stop locator_loaded = scene.at("client.get_locator_loaded", reader.tid());
+  Stop record_read = scene.at("client.get_record_read", reader.tid());
+  reader.begin([&] { code = warm_scalars_get(client, "X", 1, &scalars); });
+  locator_loaded.reached();
+  must_put(client, "X", 2);
+  must_put(client, "Y", 7);  // its line is where that of v1 was
+  locator_loaded.go();
+  record_read.reached();
+  must_remove(client, "Y");
+  must_put(client, "X", 3);  // there again
+  record_read.go();
+  reader.end();
+  if (code != WARM_OK) return "a record that was there all the time was not found";
+  return scalars.recall_count == 3 ? nullptr : "scalars of another record were shown";
+}
+
 // v2 is on its way: its line is whole, the cell still names v1.
 INTERLEAVING(walking, an_id_has_one_row_in_a_chunk, store_of(4), "client.chunk_rows_are_visible") {
   const Client client(scene.daemon());
