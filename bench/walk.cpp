@@ -1,8 +1,6 @@
 // Walks over the whole store: ids and scalars beside LMDB's cursor; every embedding byte, by views and by chunks, beside the
 // least time in which one core reads the same bytes of the same maps in order: the best of three ways to do that.
-#include <algorithm>
-#include <limits>
-
+#include "bench/bandwidth.hpp"
 #include "bench/lmdb_peer.hpp"
 #include "bench/world.hpp"
 
@@ -20,7 +18,8 @@ typedef uint64_t Wide __attribute__((vector_size(64), aligned(8), may_alias));
 __attribute__((target_clones("avx512f", "avx2", "default")))
 #endif
 uint64_t
-sum_plain(const char* at, uint64_t n) {
+sum_of(const void* bytes, uint64_t n) {
+  const auto* at = static_cast<const char*>(bytes);
   Wide sums[4] = {};
   for (uint64_t i = 0; i + 256 <= n; i += 256) {
     for (int k = 0; k < 4; ++k) sums[k] += *reinterpret_cast<const Wide*>(at + i + k * 64);
@@ -31,59 +30,19 @@ sum_plain(const char* at, uint64_t n) {
   return sum;
 }
 
-// With memory asked for ahead.
-#if defined(__x86_64__)
-__attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-uint64_t
-sum_ahead(const char* at, uint64_t n) {
-  Wide sums[4] = {};
-  for (uint64_t i = 0; i + 256 <= n; i += 256) {
-    for (int k = 0; k < 4; ++k) {
-      __builtin_prefetch(at + i + k * 64 + 4096, 0, 0);
-      sums[k] += *reinterpret_cast<const Wide*>(at + i + k * 64);
-    }
+// Where the rows of all records lie: they were put one after the other, so a chunk's lie side by side.
+std::vector<Stretch> rows_of(warm_client* client, std::vector<warm_chunk>& ret_chunks) {
+  std::vector<Stretch> rows;
+  uint64_t count = 0;
+  if (warm_chunk_count(client, &count) != WARM_OK) stop_because(warm_last_error());
+  for (uint64_t i = 0; i < count; ++i) {
+    warm_chunk chunk = WARM_CHUNK_INIT;
+    if (warm_chunk_open(client, i, &chunk) != WARM_OK) stop_because(warm_last_error());
+    if (chunk.live_rows != 0) rows.push_back({chunk.rows, uint64_t{chunk.live_rows} * chunk.row_bytes});
+    ret_chunks.push_back(chunk);
   }
-  const Wide all = sums[0] + sums[1] + sums[2] + sums[3];
-  uint64_t sum = 0;
-  for (int i = 0; i < 8; ++i) sum += all[i];
-  return sum;
+  return rows;
 }
-
-// From two places at once.
-uint64_t sum_two(const char* at, uint64_t n) {
-  const uint64_t half = n / 2 / 4096 * 4096;
-  uint64_t sum = 0;
-  for (uint64_t i = 0; i < half; i += 4096) sum += sum_plain(at + i, 4096) + sum_plain(at + half + i, 4096);
-  return sum + sum_plain(at + 2 * half, n - 2 * half);
-}
-
-struct Chunks {
-  std::vector<warm_chunk> all;
-  warm_client* client;
-  explicit Chunks(warm_client* c) : client(c) {
-    uint64_t count = 0;
-    if (warm_chunk_count(client, &count) != WARM_OK) stop_because(warm_last_error());
-    for (uint64_t i = 0; i < count; ++i) {
-      warm_chunk chunk = WARM_CHUNK_INIT;
-      if (warm_chunk_open(client, i, &chunk) != WARM_OK) stop_because(warm_last_error());
-      all.push_back(chunk);
-    }
-  }
-  ~Chunks() {
-    for (warm_chunk& chunk : all) warm_chunk_close(client, &chunk);
-  }
-  // Rows that hold records, chunk by chunk, as far as they lie side by side: n bytes in all.
-  template <typename Kernel>
-  uint64_t read(Kernel&& kernel) const {
-    uint64_t sum = 0;
-    for (const warm_chunk& chunk : all) {
-      if (chunk.live_rows == 0) continue;
-      sum += kernel(reinterpret_cast<const char*>(chunk.rows), uint64_t{chunk.live_rows} * chunk.row_bytes);
-    }
-    return sum;
-  }
-};
 
 uint64_t walk_items(warm_client* client, uint64_t records) {
   static warm_item items[kItems];
@@ -115,7 +74,7 @@ uint64_t walk_rows(warm_client* client, uint64_t records) {
   for (size_t count = 1; count != 0;) {
     if (warm_cursor_next(cursor, 0, views, kViews, &count) != WARM_OK) stop_because(warm_last_error());
     for (size_t i = 0; i < count; ++i) {
-      sum += sum_plain(reinterpret_cast<const char*>(views[i].embedding), kRowBytes);
+      sum += sum_of(views[i].embedding, kRowBytes);
       warm_release(client, &views[i]);
     }
     seen += count;
@@ -133,7 +92,7 @@ uint64_t walk_chunks(warm_client* client) {
   for (uint64_t i = 0; i < count; ++i) {
     warm_chunk chunk = WARM_CHUNK_INIT;
     if (warm_chunk_open(client, i, &chunk) != WARM_OK) stop_because(warm_last_error());
-    sum += sum_plain(reinterpret_cast<const char*>(chunk.rows), uint64_t{chunk.live_rows} * chunk.row_bytes);
+    sum += sum_of(chunk.rows, uint64_t{chunk.live_rows} * chunk.row_bytes);
     if (warm_chunk_check(client, &chunk) != WARM_OK) stop_because(warm_last_error());
     rows += chunk.live_rows;
     warm_chunk_close(client, &chunk);
@@ -147,10 +106,13 @@ void bench_walk(const Settings& settings, Reporter& reporter) {
   const uint64_t records = settings.records;
   World world(settings, records, records, kContentBytes);
   Lmdb peer(world.daemon().directory() + "/lmdb", records, kContentBytes);
-  const Chunks chunks(world.client());
+  std::vector<warm_chunk> chunks;
+  const std::vector<Stretch> stretches = rows_of(world.client(), chunks);
   const uint64_t rounds = settings.quick ? 5 : 15;
-  Samples items(rounds), peer_items(rounds), rows(rounds), in_chunks(rounds),
-      least[3] = {Samples(rounds), Samples(rounds), Samples(rounds)};
+  Samples items(rounds);
+  Samples peer_items(rounds);
+  Samples rows(rounds);
+  Samples in_chunks(rounds);
   const auto time = [&](Samples& samples, auto&& walk) {
     const uint64_t from = ticks();
     keep(walk());
@@ -162,11 +124,8 @@ void bench_walk(const Settings& settings, Reporter& reporter) {
     const auto to = [&](Samples& samples) -> Samples& { return round == 0 ? none : samples; };
     time(to(items), [&] { return walk_items(world.client(), records); });
     time(to(peer_items), [&] { return peer.walk(); });
-    time(to(least[0]), [&] { return chunks.read(sum_plain); });
     time(to(rows), [&] { return walk_rows(world.client(), records); });
-    time(to(least[1]), [&] { return chunks.read(sum_ahead); });
     time(to(in_chunks), [&] { return walk_chunks(world.client()); });
-    time(to(least[2]), [&] { return chunks.read(sum_two); });
   }
   const auto say = [&](const char* name, const Samples& samples, const Samples* theirs, double limit_ns) {
     Result result = result_of("walk", std::string(name) + ", " + std::to_string(records) + " records, per record", samples);
@@ -181,8 +140,7 @@ void bench_walk(const Settings& settings, Reporter& reporter) {
     if (limit_ns > 0) against_limit(result, limit_ns / n);
     reporter.say(result);
   };
-  double best = std::numeric_limits<double>::max();
-  for (const Samples& kernel : least) best = std::min(best, kernel.percentile_ns(0.5));
+  const double best = read_ns(stretches, settings.quick ? 5 : 15);
   say("ids and scalars", items, &peer_items, 0);
   say("embeddings by views", rows, nullptr, best);
   say("embeddings by chunks", in_chunks, nullptr, best);

@@ -14,7 +14,8 @@
 namespace warmtier::libclient {
 namespace {
 
-constexpr size_t kAhead = 64;  // entries whose memory is asked for before the first of them is looked at
+constexpr size_t kEntries = 256;  // that are gathered at once
+constexpr size_t kAhead = 12;  // so many entries before its use an entry's record is asked for, and its line as many before that
 
 std::string_view id_of(const Record& record) noexcept {
   return {reinterpret_cast<const char*>(record.id), record.header.id_bytes};
@@ -240,12 +241,14 @@ class Walk {
     Position& position = cursor_.position_;
     const uint64_t first = layout::home_of_hash(position.hash, a.homes_log2);
     uint64_t home = first;
-    for (; home < homes && entries.size() < kAhead; ++home) gather(a, home, entries);
-    if constexpr (Source::kInPlace) ask_ahead(a, entries);
+    const size_t enough = std::min(kEntries, sink_.room());
+    for (; home < homes && entries.size() < enough; ++home) gather(a, home, entries);
+    Ahead ahead(a, *state_.segments.load(std::memory_order_acquire), entries);
     auto at = entries.begin();
     for (uint64_t h = first; h < home; ++h) {
       const auto from = at;
       while (at != entries.end() && at->home == h) ++at;
+      if constexpr (Source::kInPlace) ahead.until(static_cast<size_t>(at - entries.begin()));
       const std::span<const Entry> own(from, at);
       const bool from_its_start =
           h > first || (position.hash == h << (64 - a.homes_log2) && position.id.empty() && !position.damage_seen);
@@ -262,16 +265,12 @@ class Walk {
 
   static void gather(const Attachment& a, uint64_t home, std::vector<Entry>& entries) {
     const layout::Bucket* const bucket = a.buckets + home;
-    const uint64_t slots = allocated_slots(a);
     uint64_t distances = distances_of(*bucket);  // before the cells, as in a get
     for (uint64_t distance = 0;;) {
       for (const uint64_t& cell : bucket[distance].cells) {
         const uint64_t c = layout::load_acquire(cell);
         if (static_cast<uint32_t>(c) == 0 || layout::cell_distance(c) != distance) continue;
-        if (Source::kInPlace && layout::cell_slot(c) < slots) {
-          __builtin_prefetch(&line_at(a, layout::cell_slot(c)));
-        }
-        entries.push_back({.cell = &cell, .home = home, .key = c >> 32});
+        entries.push_back({.cell = &cell, .home = home, .key = c >> 32, .slot = layout::cell_slot(c)});
       }
       if (distances == 0) break;
       distance = static_cast<uint64_t>(std::countr_zero(distances)) + 1;
@@ -279,17 +278,33 @@ class Walk {
     }
   }
 
-  void ask_ahead(const Attachment& a, const std::vector<Entry>& entries) {
-    const SegmentTable& table = *state_.segments.load(std::memory_order_acquire);
-    if (table.tier() != a.tier) return;
-    const uint64_t slots = allocated_slots(a);
-    for (const Entry& entry : entries) {
-      const uint32_t slot = layout::cell_slot(layout::load_relaxed(*entry.cell));
-      if (slot >= slots) continue;
-      prefetch_record(a, table, slot);
-      if constexpr (Sink::kRows) prefetch_row(a, slot);
+  // Asks for what the entries need, right or wrong, ahead of their turn.
+  class Ahead {
+   public:
+    Ahead(const Attachment& a, const SegmentTable& table, const std::vector<Entry>& entries) noexcept
+        : a_(a), table_(table), entries_(entries), slots_(table.tier() == a.tier ? allocated_slots(a) : 0) {}
+    void until(size_t at) noexcept {
+      const size_t lines = std::min(at + 2 * kAhead, entries_.size());
+      const size_t records = std::min(at + kAhead, entries_.size());
+      for (; lines_ < lines; ++lines_) {
+        const uint32_t slot = entries_[lines_].slot;
+        if (slot >= slots_) continue;
+        __builtin_prefetch(&line_at(a_, slot));
+        if constexpr (Sink::kRows) prefetch_row(a_, slot);
+      }
+      for (; records_ < records; ++records_) {
+        if (entries_[records_].slot < slots_) prefetch_record(a_, table_, entries_[records_].slot);
+      }
     }
-  }
+
+   private:
+    const Attachment& a_;
+    const SegmentTable& table_;
+    const std::vector<Entry>& entries_;
+    const uint64_t slots_;
+    size_t lines_ = 0;
+    size_t records_ = 0;
+  };
 
   void stand_at_home(uint64_t home, uint32_t homes_log2) {
     Position& position = cursor_.position_;
@@ -386,7 +401,7 @@ class Walk {
 
 Cursor::Cursor(Client& client, ClientState& state, Filter filter)
     : client_(client), state_id_(state.id), filter_(std::move(filter)) {
-  entries_.reserve(kAhead + size_t{layout::kIndexCells} * (layout::kIndexDistanceMax + 1));
+  entries_.reserve(kEntries + size_t{layout::kIndexCells} * (layout::kIndexDistanceMax + 1));
   state.lent.fetch_add(1, std::memory_order_relaxed);
 }
 

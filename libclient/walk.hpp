@@ -43,6 +43,7 @@ class Cursor {
     const uint64_t* cell;
     uint64_t home;
     uint64_t key;
+    uint32_t slot;  // that it named when it was gathered
   };
 
  private:
