@@ -12,6 +12,7 @@ namespace {
 
 constexpr double kNsPerDay = 86'400e9;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
 // Squares below this have lost bits to underflow; lengths are not told from them.
 constexpr float kSquareMin = 0x1p-100F;
 
@@ -107,21 +108,25 @@ base::Result<Query> Query::make(const warm_query& wanted, uint64_t now_ns) {
   return query;
 }
 
-// Branches are for rows that are out of the ordinary; what is left is arithmetic that a compiler turns into vectors.
-void Query::bounds(const float* pairs, const float* squares, size_t n, float* ret_bounds) const noexcept {
+// Here and in bounds(): no branches, only what a compiler turns into vectors.
+void Lengths::set(const float* squares, size_t n) noexcept {
+  for (size_t i = 0; i < n; ++i) {
+    length[i] = squares[i] >= kSquareMin && squares[i] <= FLT_MAX ? std::sqrt(squares[i]) : kUnknown;
+    inverse[i] = 1 / length[i];
+  }
+}
+
+void Query::bounds(const float* pairs, const Lengths& lengths, size_t n, float* ret_bounds) const noexcept {
   if (by_distance()) {
     const auto underflow = static_cast<float>(2 * vector::underflow_error(floats_));
     for (size_t i = 0; i < n; ++i) {
       const float least = pairs[i] * (1 - error_) - underflow;
-      ret_bounds[i] = pairs[i] <= FLT_MAX ? -least : kInfinity;
+      ret_bounds[i] = pairs[i] <= FLT_MAX ? -least : kUnknown;
     }
-    return;
-  }
-  const bool cosine = metric_ == WARM_METRIC_COSINE;
-  for (size_t i = 0; i < n; ++i) {
-    const float length = std::sqrt(squares[i]);
-    const float bound = cosine ? pairs[i] / length + error_ : pairs[i] + length * error_;
-    ret_bounds[i] = squares[i] >= kSquareMin && squares[i] <= FLT_MAX ? bound : kInfinity;
+  } else if (metric_ == WARM_METRIC_COSINE) {
+    for (size_t i = 0; i < n; ++i) ret_bounds[i] = pairs[i] * lengths.inverse[i] + error_;
+  } else {
+    for (size_t i = 0; i < n; ++i) ret_bounds[i] = pairs[i] + lengths.length[i] * error_;
   }
 }
 

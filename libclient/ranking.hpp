@@ -24,6 +24,15 @@ namespace warmtier::libclient {
 // Higher is better; a double that is no score: never NaN elsewhere.
 constexpr double kNoScore = -std::numeric_limits<double>::infinity();
 
+constexpr size_t kRowsAtOnce = 32;  // that are ranked
+
+// The lengths of some rows, for all queries that go by products. NaN: out of the range in which floats tell them.
+struct Lengths {
+  void set(const float* squares, size_t n) noexcept;
+  float length[kRowsAtOnce];
+  float inverse[kRowsAtOnce];
+};
+
 class Query {
  public:
   // Checks everything but the dimensions of the store. WARM_E_INVALID, WARM_E_LIMIT.
@@ -39,8 +48,9 @@ class Query {
   // What the float kernels take for it.
   [[nodiscard]] const float* ranked_by() const noexcept { return ranked_.get(); }
 
-  // For each of `n` rows a number above which its similarity is not, on the scale of bar(). `squares`: of products only.
-  void bounds(const float* pairs, const float* squares, size_t n, float* ret_bounds) const noexcept;
+  // For each of `n` rows a number above which its similarity is not, on the scale of bar(); NaN: the floats do not say.
+  // `lengths`: where it goes by products.
+  void bounds(const float* pairs, const Lengths& lengths, size_t n, float* ret_bounds) const noexcept;
   // The least bound of a row that may have this score.
   [[nodiscard]] float bar(double score) const noexcept;
   // In double. NaN: the row's bytes are no numbers.

@@ -16,7 +16,6 @@
 namespace warmtier::libclient {
 namespace {
 
-constexpr size_t kRowsPerCall = 32;
 constexpr size_t kLinesAhead = 2 * layout::kPageBytes / sizeof(layout::SlotLine);
 
 const float* floats_at(const std::byte* row) noexcept { return reinterpret_cast<const float*>(row); }
@@ -113,7 +112,7 @@ class Scan::Worker {
     seen_changes_.resize(queries);
     for (const size_t q : scan.by_product_) products_.push_back(scan.queries_[q].ranked_by());
     for (const size_t q : scan.by_distance_) distances_.push_back(scan.queries_[q].ranked_by());
-    pairs_.resize(kRowsPerCall * std::max(products_.size(), distances_.size()));
+    pairs_.resize(kRowsAtOnce * std::max(products_.size(), distances_.size()));
     if (scan.filtered_) bits_.resize(layout::kSlotsPerChunk * bits_per_row_);
     if (scan.needs_records_) lines_.resize(layout::kSlotsPerChunk);
   }
@@ -123,8 +122,8 @@ class Scan::Worker {
     if (scan_.filtered_) filter(reader);
     matched_ += count_;
     const size_t floats = pass_.geometry.row_bytes / sizeof(float);
-    for (size_t first = 0; first < count_; first += kRowsPerCall) {
-      const size_t n = std::min(kRowsPerCall, count_ - first);
+    for (size_t first = 0; first < count_; first += kRowsAtOnce) {
+      const size_t n = std::min(kRowsAtOnce, count_ - first);
       vector::Batch batch{.rows = pointers_ + first, .row_count = n, .following = count_ - first - n, .floats = floats};
       const auto rank = [&](const std::vector<size_t>& queries) {
         for (size_t i = 0; i < queries.size(); ++i) consider(reader, queries[i], first, n, pairs_.data() + i * n);
@@ -132,7 +131,9 @@ class Scan::Worker {
       if (!products_.empty()) {
         batch.queries = products_.data();
         batch.query_count = products_.size();
-        vector::kernels().products(batch, pairs_.data(), squares_);
+        float squares[kRowsAtOnce];
+        vector::kernels().products(batch, pairs_.data(), squares);
+        lengths_.set(squares, n);
         rank(scan_.by_product_);
       }
       if (!distances_.empty()) {
@@ -232,10 +233,13 @@ class Scan::Worker {
 
   // Rows first .. first + n of the chunk, for one query.
   void consider(Reader& reader, size_t q, size_t first, size_t n, const float* pairs) {
-    float bounds[kRowsPerCall];
-    scan_.queries_[q].bounds(pairs, squares_, n, bounds);
+    float bounds[kRowsAtOnce];
+    scan_.queries_[q].bounds(pairs, lengths_, n, bounds);
+    const float bar = bars_[q];
+    // Counted and not asked one by one: nearly always it is all of them.
+    if (static_cast<size_t>(std::count_if(bounds, bounds + n, [bar](float bound) { return bound < bar; })) == n) return;
     for (size_t i = 0; i < n; ++i) {
-      if (__builtin_expect(bounds[i] < bars_[q], 1)) continue;
+      if (bounds[i] < bars_[q]) continue;
       if (scan_.filtered_ && (bits_of(first + i)[q / 64] >> q % 64 & 1) == 0) continue;
       score(reader, q, rows_[first + i], pointers_[first + i]);
     }
@@ -274,7 +278,7 @@ class Scan::Worker {
   std::vector<const float*> products_;
   std::vector<const float*> distances_;
   std::vector<float> pairs_;
-  float squares_[kRowsPerCall];
+  Lengths lengths_;  // of the rows in hand
   std::vector<Ranking> rankings_;  // by query, as the next two
   std::vector<float> bars_;
   std::vector<uint64_t> seen_changes_;

@@ -38,37 +38,27 @@ template <bool kDistance>
   if constexpr (!kDistance) *ret_square = sum_of_lanes(add(add(squares[0], squares[1]), add(squares[2], squares[3])));
 }
 
-// Sums of squares of rows that more than one query needs.
-template <size_t kRows>
-[[WARM_TARGET, WARM_INLINE]] inline void squares_of(const float* const* rows, size_t floats, float* ret_squares) {
-  Vector sums[kRows];
-#pragma GCC unroll 4
-  for (size_t r = 0; r < kRows; ++r) sums[r] = zero();
-  for (size_t i = 0; i < floats; i += kWidth) {
-#pragma GCC unroll 4
-    for (size_t r = 0; r < kRows; ++r) {
-      const Vector v = load(rows[r] + i);
-      sums[r] = multiply_add(v, v, sums[r]);
-    }
-  }
-#pragma GCC unroll 4
-  for (size_t r = 0; r < kRows; ++r) ret_squares[r] = sum_of_lanes(sums[r]);
-}
-
-// Each of some rows with each of some queries; everything but the loads is in registers.
-template <bool kDistance, size_t kRows, size_t kQueries>
+// Each of some rows with each of some queries, and the rows' sums of squares if `kSquares`; everything but the loads is in
+// registers. While it computes, the rows that come next are fetched into the second cache.
+template <bool kDistance, bool kSquares, size_t kRows, size_t kQueries>
 [[WARM_TARGET, WARM_INLINE]] inline void tile(const float* const* rows, const float* const* queries, size_t floats,
-                                              float* ret_pairs, size_t row_count) {
+                                              const float* const* next, size_t row_count, float* ret_pairs, float* ret_squares) {
   Vector sums[kQueries][kRows];
+  Vector squares[kRows];
 #pragma GCC unroll 4
-  for (size_t q = 0; q < kQueries; ++q) {
+  for (size_t r = 0; r < kRows; ++r) {
+    squares[r] = zero();
 #pragma GCC unroll 4
-    for (size_t r = 0; r < kRows; ++r) sums[q][r] = zero();
+    for (size_t q = 0; q < kQueries; ++q) sums[q][r] = zero();
   }
   for (size_t i = 0; i < floats; i += kWidth) {
     Vector x[kRows];
 #pragma GCC unroll 4
-    for (size_t r = 0; r < kRows; ++r) x[r] = load(rows[r] + i);
+    for (size_t r = 0; r < kRows; ++r) {
+      x[r] = load(rows[r] + i);
+      if (next != nullptr) __builtin_prefetch(next[r] + i, 0, 2);
+      if constexpr (kSquares) squares[r] = multiply_add(x[r], x[r], squares[r]);
+    }
 #pragma GCC unroll 4
     for (size_t q = 0; q < kQueries; ++q) {
       const Vector y = load(queries[q] + i);
@@ -84,34 +74,44 @@ template <bool kDistance, size_t kRows, size_t kQueries>
     }
   }
 #pragma GCC unroll 4
-  for (size_t q = 0; q < kQueries; ++q) {
+  for (size_t r = 0; r < kRows; ++r) {
+    if constexpr (kSquares) ret_squares[r] = sum_of_lanes(squares[r]);
 #pragma GCC unroll 4
-    for (size_t r = 0; r < kRows; ++r) ret_pairs[q * row_count + r] = sum_of_lanes(sums[q][r]);
+    for (size_t q = 0; q < kQueries; ++q) ret_pairs[q * row_count + r] = sum_of_lanes(sums[q][r]);
   }
 }
 
 // Some rows with all queries.
 template <bool kDistance, size_t kRows>
-[[WARM_TARGET, WARM_INLINE]] inline void rows_by_queries(const Batch& batch, const Ahead& ahead, size_t first, float* ret_pairs,
-                                                         float* ret_squares) {
+[[WARM_TARGET, WARM_INLINE]] inline void rows_by_queries(const Batch& batch, size_t first, float* ret_pairs, float* ret_squares) {
   const float* const* rows = batch.rows + first;
-  for (size_t r = 0; r < kRows; ++r) ahead.take(first + r);
-  if constexpr (!kDistance) squares_of<kRows>(rows, batch.floats, ret_squares + first);
+  const float* const* next = first + 2 * kRows <= batch.row_count + batch.following ? rows + kRows : nullptr;
+  const auto at = [&](size_t q) { return ret_pairs + q * batch.row_count + first; };
   size_t q = 0;
-  for (; q + kTileQueries <= batch.query_count; q += kTileQueries) {
-    tile<kDistance, kRows, kTileQueries>(rows, batch.queries + q, batch.floats, ret_pairs + q * batch.row_count + first,
-                                         batch.row_count);
+  if constexpr (!kDistance) {
+    if (batch.query_count >= kTileQueries) {
+      tile<false, true, kRows, kTileQueries>(rows, batch.queries, batch.floats, next, batch.row_count, at(0),
+                                             ret_squares + first);
+      q = kTileQueries;
+    } else {
+      tile<false, true, kRows, 1>(rows, batch.queries, batch.floats, next, batch.row_count, at(0), ret_squares + first);
+      q = 1;
+    }
+    next = nullptr;
   }
-  for (; q < batch.query_count; ++q) {
-    tile<kDistance, kRows, 1>(rows, batch.queries + q, batch.floats, ret_pairs + q * batch.row_count + first, batch.row_count);
+  for (; q + kTileQueries <= batch.query_count; q += kTileQueries, next = nullptr) {
+    tile<kDistance, false, kRows, kTileQueries>(rows, batch.queries + q, batch.floats, next, batch.row_count, at(q), nullptr);
+  }
+  for (; q < batch.query_count; ++q, next = nullptr) {
+    tile<kDistance, false, kRows, 1>(rows, batch.queries + q, batch.floats, next, batch.row_count, at(q), nullptr);
   }
 }
 
 template <bool kDistance>
 [[WARM_TARGET, WARM_INLINE]] inline void all_pairs(const Batch& batch, float* ret_pairs, float* ret_squares) {
-  const Ahead ahead(batch);
   size_t r = 0;
   if (batch.query_count == 1) {
+    const Ahead ahead(batch);
     for (; r < batch.row_count; ++r) {
       ahead.take(r);
       one<kDistance>(batch.rows[r], batch.queries[0], batch.floats, ret_pairs + r, kDistance ? nullptr : ret_squares + r);
@@ -119,9 +119,9 @@ template <bool kDistance>
     return;
   }
   for (; r + kTileRows <= batch.row_count; r += kTileRows) {
-    rows_by_queries<kDistance, kTileRows>(batch, ahead, r, ret_pairs, ret_squares);
+    rows_by_queries<kDistance, kTileRows>(batch, r, ret_pairs, ret_squares);
   }
-  for (; r < batch.row_count; ++r) rows_by_queries<kDistance, 1>(batch, ahead, r, ret_pairs, ret_squares);
+  for (; r < batch.row_count; ++r) rows_by_queries<kDistance, 1>(batch, r, ret_pairs, ret_squares);
 }
 
 [[WARM_TARGET]] void products(const Batch& batch, float* ret_products, float* ret_squares) {

@@ -15,10 +15,11 @@ namespace {
 
 #define WARM_INLINE gnu::always_inline
 
-// The processor follows a row by itself, but not from one page to the next: there it stands still for the time of a miss. So the
-// first lines of a row are asked for some rows early. Asking for every line is slower than asking for none: 13 GB/s, 17 GB/s, and
-// 28 GB/s in this way on a Zen processor.
+// The processor follows a stretch of memory by itself, but not from one page to the next: there it stands still for the time of a
+// miss. So the first lines of each page, and of each row that does not lie behind the one before, are asked for some rows early.
+// Lines in the midst of a page are left alone: the processor would follow from there, and meet the page's first lines unprepared.
 constexpr size_t kBytesAhead = 8192;
+constexpr size_t kPageBytes = 4096;
 constexpr size_t kLinesAhead = 4;
 
 class Ahead {
@@ -26,20 +27,25 @@ class Ahead {
   [[WARM_INLINE]] inline explicit Ahead(const Batch& batch)
       : rows_(batch.rows),
         count_(batch.row_count + batch.following),
-        lines_(batch.floats / kFloatsPerStep),
-        lead_((kBytesAhead / kAlignment + lines_ - 1) / lines_) {}
+        bytes_(batch.floats * sizeof(float)),
+        lead_((kBytesAhead + bytes_ - 1) / bytes_) {}
   // Called for each row when it is taken.
   [[WARM_INLINE]] inline void take(size_t row) const {
     if (row + lead_ >= count_) return;
-    const float* at = rows_[row + lead_];
-    const size_t lines = lines_ < kLinesAhead ? lines_ : kLinesAhead;
-    for (size_t line = 0; line < lines; ++line) __builtin_prefetch(at + line * kFloatsPerStep);
+    const auto at = reinterpret_cast<uintptr_t>(rows_[row + lead_]);
+    if (at != reinterpret_cast<uintptr_t>(rows_[row + lead_ - 1]) + bytes_) ask(at);
+    for (uintptr_t page = (at + kPageBytes - 1) / kPageBytes * kPageBytes; page < at + bytes_; page += kPageBytes) {
+      ask(page);
+    }
   }
 
  private:
+  [[WARM_INLINE]] static inline void ask(uintptr_t from) {
+    for (size_t line = 0; line < kLinesAhead; ++line) __builtin_prefetch(reinterpret_cast<const char*>(from) + line * kAlignment);
+  }
   const float* const* rows_;
   size_t count_;
-  size_t lines_;  // of a row
+  size_t bytes_;  // of a row
   size_t lead_;  // rows
 };
 

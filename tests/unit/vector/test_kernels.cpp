@@ -189,6 +189,7 @@ Test(kernels, every_count_of_rows_and_queries_is_served_and_nothing_beyond_it) {
       for (size_t query_count = 1; query_count <= 10; ++query_count) {
         const Batch batch{.rows = rows.pointers(),
                           .row_count = row_count,
+                          .following = query_count % 2 == 0 ? rows.count() - row_count : 0,  // to the end of the pointers
                           .queries = queries.pointers(),
                           .query_count = query_count,
                           .floats = rows.floats};
