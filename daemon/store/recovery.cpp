@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/failpoint.hpp"
+#include "base/hash.hpp"
 #include "layout/record.hpp"
 #include "layout/validate.hpp"
 
@@ -66,6 +67,7 @@ class Recovery {
   base::Status scan();
   void look_at(uint32_t slot);
   void accept(uint32_t slot, const SlotLine& line);
+  void heal_hash(layout::RecordHeader& header, const std::byte* id, const SlotLine& line) const;
   void index_record(uint32_t slot, uint64_t put, const layout::RecordHeader& header, const std::byte* id);
   bool lost_against_newer(uint64_t home, uint32_t tag, uint32_t slot, uint64_t put, const layout::RecordHeader& header,
                           const std::byte* id);
@@ -226,6 +228,16 @@ void Recovery::look_at(uint32_t slot) {
   }
 }
 
+// Where nothing but the hash is wrong, the checksum says so when it is put right: the id's cell is where its hash says. Where the
+// id is wrong too, nobody knows which of the two, and the hash that was stored stays the place where the id is asked for.
+void Recovery::heal_hash(layout::RecordHeader& header, const std::byte* id, const SlotLine& line) const {
+  if (header.id_bytes < 1 || header.id_bytes > layout::kIdBytesMax) return;
+  layout::RecordHeader healed = header;
+  healed.hash = base::hash64(id, header.id_bytes, superblock_.hash_seed);
+  if (layout::record_header_checksum(healed, id, line.content_bytes, line.checksum) == header.header_checksum)
+    header.hash = healed.hash;
+}
+
 void Recovery::accept(uint32_t slot, const SlotLine& line) {
   const layout::Locator at = layout::locator_of(line.locator);
   Segment* segment = segments_.find(at.segment);
@@ -244,6 +256,7 @@ void Recovery::accept(uint32_t slot, const SlotLine& line) {
     std::memcpy(&place.header, segment->at(at.offset_bytes), sizeof place.header);
     if (place.header.put != line.put || at.offset_bytes + sizeof place.header + place.header.id_bytes > segment->bytes) return;
     place.id_offset = at.offset_bytes + sizeof place.header;
+    heal_hash(place.header, segment->at(place.id_offset), line);
   }
   const uint64_t bytes = layout::record_bytes(place.header.id_bytes, place.header.stored_bytes);
   segment->tail = std::max(segment->tail, std::min(at.offset_bytes + bytes, segment->bytes));
