@@ -27,7 +27,8 @@ class Batch {
       while (out_ > 0 && element(0).request.answered()) finish_first();
       stage();
       if (staged_ > 0 && publish()) continue;
-      if (out_ > 0) {
+      const bool large_next = large_ && staged_ == 0 && !WARM_RULE("client.batch_answered_before_socket");
+      if (out_ > 0 && !large_next) {
         await_first();
       } else if (staged_ > 0) {
         try_again();

@@ -63,12 +63,13 @@ Test(limits, embeddings_have_the_dimensions_of_the_store, .init = with_daemon, .
   cr_assert_code(warm_exists(client, "wrong", 5), WARM_E_NOT_FOUND);
 }
 
-static void store_of_dimensions(uint32_t dimensions) {
-  support_daemon* daemon = support_daemon_start(dimensions, 2048, 0);
+static void store_of(uint32_t dimensions, uint64_t capacity) {
+  support_daemon* daemon = support_daemon_start(dimensions, capacity, 0);
   warm_client* writer = support_daemon_open(daemon);
   warm_info info = WARM_INFO_INIT;
   cr_assert_ok(warm_info_get(writer, &info));
   cr_assert_eq(info.dimensions, dimensions);
+  cr_assert_eq(info.capacity, capacity);
   cr_assert_eq(info.row_bytes, (dimensions * 4 + 63) / 64 * 64);
   float* embedding = room_of(dimensions * sizeof(float));
   for (uint32_t i = 0; i < dimensions; ++i) embedding[i] = (float)i + 0.25f;
@@ -86,9 +87,12 @@ static void store_of_dimensions(uint32_t dimensions) {
   support_daemon_free(daemon);
 }
 
-Test(limits, a_store_has_1_dimension) { store_of_dimensions(1); }
-Test(limits, a_store_has_4096_dimensions) { store_of_dimensions(4096); }
-Test(limits, a_store_has_17_dimensions_and_zeros_behind_them) { store_of_dimensions(17); }
+Test(limits, a_store_has_1_dimension) { store_of(1, 2048); }
+Test(limits, a_store_has_4096_dimensions) { store_of(4096, 2048); }
+Test(limits, a_store_has_17_dimensions_and_zeros_behind_them) { store_of(17, 2048); }
+/* 13 TiB of addresses, and of a file that grows as it is filled. */
+Test(limits, a_store_has_a_capacity_of_4294967294) { store_of(768, 4294967294u); }
+Test(limits, a_store_has_a_capacity_of_1) { store_of(1, 1); }
 
 static void content_around_a_cap(uint64_t cap) {
   support_daemon* daemon = support_daemon_start(TEST_DIMENSIONS, 2048, cap);

@@ -138,6 +138,46 @@ INTERLEAVING(requests, a_batch_stays_in_its_lane_while_anything_of_it_is_on_its_
   return get(client, "X").version == results.size() ? nullptr : "the last element of a batch is not what is there";
 }
 
+// Two elements in a lane, the next one by the socket. A round takes one of the lane, and then what came by the socket.
+INTERLEAVING(requests, a_batch_waits_before_an_element_that_goes_by_the_socket, store_of(64),
+             "client.batch_answered_before_socket") {
+  const Client client(scene.daemon());
+  const Client other(scene.daemon());
+  const std::vector<char> content(2 * layout::kLanePayloadBytes, 'x');
+  const std::vector<float> embedding(kDimensions, 1.0F);
+  std::array<warm_memory, 3> memories{};
+  for (warm_memory& memory : memories) {
+    memory = WARM_MEMORY_INIT;
+    memory.id = "X";
+    memory.id_bytes = 1;
+    memory.embedding = embedding.data();
+    memory.dimensions = kDimensions;
+  }
+  memories[2].given = WARM_GIVEN_CONTENT;
+  memories[2].content = content.data();
+  memories[2].content_bytes = content.size();
+  std::array<warm_result, 3> results{};
+  Idle idle(scene, other);
+  Actor writer;
+  int code = WARM_E_BUSY;
+  scene.leave_out();
+  Stop taken = scene.daemon_at("daemon.large.before_read");
+  publish(scene, writer, [&] { code = warm_put_many(client, memories.data(), memories.size(), results.data()); });
+  if (scene.without()) taken.reached();
+  taken.go();
+  // The thread that answers this has handed over by then what came before.
+  size_t sessions = 0;
+  if (warm_sessions(other, sizeof(warm_session), nullptr, 0, &sessions) != WARM_OK) give_up("no answer about sessions");
+  idle.over();
+  writer.end();
+  if (code != WARM_OK) return "a batch failed";
+  for (const warm_result& result : results) {
+    if (result.code != WARM_OK) return "an element failed";
+  }
+  return results[1].sequence < results[2].sequence ? nullptr
+                                                   : "an element by the socket was carried out before the one before it";
+}
+
 INTERLEAVING(requests, what_is_half_written_is_not_carried_out, store_of(64), "client.commit_last") {
   const Client client(scene.daemon());
   const Client other(scene.daemon());

@@ -111,7 +111,7 @@ int read(const Daemon& daemon, Board& board, const Shape& shape, unsigned me, Ta
         // The record went while it was looked at: its bytes must still be its own.
         if (mismatch(shape, seen.key, seen.view) != nullptr)
           return board.found_wrong("a view changed after its record was replaced");
-        count(tally.raced);
+        if (state == WARM_VIEW_REPLACED) count(tally.raced);
       }
       warm_release(client, &seen.view);
     }
