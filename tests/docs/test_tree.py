@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Rules over the tree that no compiler checks: who may include whom, words that stand for unfinished work, line lengths, heavy
-headers in one source each, failpoint names that are unique.
+headers in one source each, failpoint names that are unique, no lock of the daemon on memory that clients can write.
 
 usage: test_tree.py [ROOT]      prints each offence as file:line: what; exit code 1 if there is one
        test_tree.py --self      plants one offence of each kind in a tree of its own and looks for it
@@ -66,6 +66,7 @@ HOME = re.compile(r'(?<![\w.}$])/' + r'(home/[A-Za-z0-9_.-]+|root|Users/[A-Za-z0
 HOME_FREE = ('dev',)
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+LOCK = re.compile(r'pthread_mutex_\w*lock\w*|\bRobustMutex\b(?!::initialise)')
 FAILPOINT = re.compile(r'WARM_FAILPOINT\(\s*"([^"]*)"')
 
 
@@ -134,6 +135,16 @@ def check_columns(path, lines):
             yield number, f'{len(line)} columns, {COLUMNS} are allowed'
 
 
+def check_locks(path, lines):
+    """A mutex in memory that clients write is made by the daemon, and never locked: glibc follows pointers that lie in it."""
+    if not path.startswith('daemon/'):
+        return
+    for number, line in enumerate(lines, 1):
+        match = LOCK.search(line.split('//')[0])
+        if match:
+            yield number, f'the daemon locks what clients can write: {match[0]}'
+
+
 def check_heavy(sources):
     """Across the tree: {path: lines} of all sources."""
     users = {header: [] for header in HEAVY}
@@ -179,7 +190,7 @@ def offences(root):
         checks = [check_words, check_homes]
         if path.endswith(SOURCE_ENDINGS):
             sources[path] = lines
-            checks += [check_arrows, check_columns]
+            checks += [check_arrows, check_columns, check_locks]
         for check in checks:
             found += [(path, number, what) for number, what in check(path, lines)]
     found += check_heavy(sources)
@@ -193,6 +204,7 @@ CLEAN = {
     'base/mapping.cpp': '#include "base/fd.hpp"\n#include <boost/interprocess/mapped_region.hpp>\n',
     'daemon/io/uring.cpp': '#include "daemon/io/io.hpp"\n#include <liburing.h>\nWARM_FAILPOINT("io.one");\n',
     'daemon/store/store.cpp': '#include "daemon/store/store.hpp"\n#include "daemon/io/io.hpp"\n#include "layout/layout.hpp"\n',
+    'daemon/session/channel.cpp': 'auto s = base::RobustMutex::initialise(&locks[lane].mutex);\n',
     'daemon/main.cpp': '#include "daemon/session/session.hpp"\n#include "daemon/store/store.hpp"\n#include "daemon/config.hpp"\n',
     'libclient/abi.cpp': '#include "layout/layout.hpp"\n#include "base/fd.hpp"\n// /usr/share/wordnet, $HOME/x, ${dir}/root/x\n',
     'tools/ctl.cpp': '#include "warmtier/warmtier.h"\n#include <CLI/CLI.hpp>\n' + '// ' + 'x' * (COLUMNS - 3) + '\n',
@@ -222,6 +234,8 @@ PLANTED = [
     ('daemon/io/heavy.cpp', '#include <liburing.h>\n', 1, 'heavy header liburing.h is for daemon/io/uring.cpp'),
     ('tools/zzz.cpp', '#include "CLI/CLI.hpp"\n', 1, 'heavy header CLI/ is for tools/ctl.cpp'),
     ('libclient/point.cpp', '\n  WARM_FAILPOINT("io.one");\n', 2, 'failpoint "io.one" is also at daemon/io/uring.cpp:3'),
+    ('daemon/session/lock.cpp', '// RobustMutex\n  base::RobustMutex mutex(&lock.mutex);\n', 2, 'the daemon locks what clients can write'),
+    ('daemon/lock.cpp', '  ::pthread_mutex_trylock(&lock.mutex);\n', 1, 'the daemon locks what clients can write'),
     ('docs/home.md', 'see /ho' + 'me/somebody/notes\n', 1, 'somebody\'s home'),
     ('docs/root.md', 'see "/ro' + 'ot/notes"\n', 1, 'somebody\'s home'),
 ]
