@@ -157,10 +157,10 @@ base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadlin
                     .results_file = std::move(greeting.results)};
   const bool resumed = welcome.resumed != 0 && !links_.empty() && !other_store;
   if (auto taken = take_link(std::move(parts), resumed); !taken) return taken;
-  WARM_STEP("client.accept.before");
+  WARM_FAILPOINT("client.accept.before");
   const int socket = connection->socket.get();
   if (auto sent = send_accept(socket, forsaken_of(tier_->store_id, layout::kForsakenPerMessage), deadline); !sent) return sent;
-  WARM_STEP("client.accept.after");
+  WARM_FAILPOINT("client.accept.after");
   // The list says that the session is live: not before it may anything be pinned or published in it.
   if (auto listed = await_list(*connection, 1, deadline); !listed) {
     if (attachment.load(std::memory_order_relaxed) == nullptr) send_bye(socket);  // nobody has used it
@@ -181,6 +181,7 @@ base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadlin
   next->connection = std::move(connection);
   ++connections_;
   publish(std::move(next));
+  WARM_FAILPOINT("client.attached");
   if (std::exchange(attached_before_, true)) {
     layout::fetch_add(links_.back()->region().counters.reattaches, 1);
     const Attachment& now = *attachment.load(std::memory_order_relaxed);
@@ -638,11 +639,14 @@ bool ClientState::leave_trace(const Link& link, uint64_t put_sequence, uint32_t 
   const uint64_t room = kind == layout::TouchKind::touch ? layout::kTouchEntries : layout::kTouchEntries / 2;
   if (layout::load_relaxed(ring.head) - link.touches_taken() >= room) return false;
   const uint64_t position = layout::fetch_add(ring.head, 1);
+  WARM_FAILPOINT("client.touch_place_taken");
   layout::store_entry(ring.entries[position % layout::kTouchEntries],
                       {.put = layout::touch_word(put_sequence, static_cast<uint16_t>(kind)),
                        .slot = slot,
                        .position = static_cast<uint32_t>(position)});
+  WARM_FAILPOINT("client.touch_stored");
   if (kind == layout::TouchKind::touch) layout::raise_to(ring.asked, position + 1);
+  WARM_FAILPOINT("client.touch_asked");
   return true;
 }
 

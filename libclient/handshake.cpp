@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/failpoint.hpp"
 #include "layout/describe.hpp"
 #include "layout/validate.hpp"
 #include "libclient/futex.hpp"
@@ -243,6 +244,7 @@ base::Result<Greeting> greet(base::Fd socket, const std::string& path, const std
     // Refused and closed before it was read: the reason lies in our buffer.
     if (sent.error().code != WARM_E_UNAVAILABLE) return base::pass(std::move(sent));
   }
+  WARM_FAILPOINT("client.hello_sent");
   Message message;
   for (;;) {
     auto received = receive(socket.get(), message);

@@ -1281,6 +1281,7 @@ void Store::Impl::refresh_status() {
 base::Status Store::Impl::close_cleanly() {
   settle();
   layout::store_relaxed(status().stopping, 1);
+  WARM_FAILPOINT("store.stop_begun");
   layout::store_release(tier_->control().intent.state, 0);  // nothing is in flight
   if (checkpoint_->running()) {
     if (auto s = checkpoint_->finish(); !s) return s;
@@ -1288,6 +1289,7 @@ base::Status Store::Impl::close_cleanly() {
   }
   if (io_error_) return std::unexpected(*io_error_);
   seal_active();
+  WARM_FAILPOINT("store.stop_sealed");
   begin_checkpoint(true);
   if (auto s = checkpoint_->finish(); !s) return s;
   checkpoint_done();

@@ -15,6 +15,7 @@
 #include <fstream>
 #include <regex>
 #include <sstream>
+#include <tuple>
 
 namespace warmtier::tests::support {
 
@@ -122,20 +123,31 @@ void Failpoints::disarm_and_release(unsigned rule) noexcept {
   release(rule, uint32_t{1} << 30);
 }
 
-std::vector<std::string> failpoint_names(const std::string& folder, std::string_view prefix) {
-  std::vector<std::string> names;
+std::vector<FailpointPlace> failpoint_places(const std::string& folder, std::string_view prefix) {
+  std::vector<FailpointPlace> places;
   const std::regex use("WARM_FAILPOINT\\(\"([^\"]+)\"\\)");
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(std::string(WARMTIER_SOURCE_ROOT) + "/" + folder)) {
+  const char* const named = std::getenv("WARMTIER_SOURCE_ROOT");
+  const std::filesystem::path root(named != nullptr ? named : WARMTIER_SOURCE_ROOT);
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(root / folder)) {
     if (entry.path().extension() != ".cpp" && entry.path().extension() != ".hpp") continue;
     std::ifstream file(entry.path());
-    const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-    for (std::sregex_iterator at(text.begin(), text.end(), use), end; at != end; ++at) {
-      std::string name = (*at)[1];
-      if (name.starts_with(prefix)) names.push_back(std::move(name));
+    std::string text;
+    for (uint32_t line = 1; std::getline(file, text); ++line) {
+      for (std::sregex_iterator at(text.begin(), text.end(), use), end; at != end; ++at) {
+        const std::string name = (*at)[1];
+        if (name.starts_with(prefix)) places.push_back({name, entry.path().lexically_relative(root).string(), line});
+      }
     }
   }
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
+  std::ranges::sort(places, {}, [](const FailpointPlace& place) { return std::tie(place.name, place.file, place.line); });
+  const auto again = std::ranges::unique(places, {}, &FailpointPlace::name);
+  places.erase(again.begin(), again.end());
+  return places;
+}
+
+std::vector<std::string> failpoint_names(const std::string& folder, std::string_view prefix) {
+  std::vector<std::string> names;
+  for (const FailpointPlace& place : failpoint_places(folder, prefix)) names.push_back(place.name);
   return names;
 }
 

@@ -48,7 +48,14 @@ class Failpoints {
 // True when WARMTIER_OMIT names something.
 bool omits_rules();
 
-// Every name in WARM_FAILPOINT("...") in the sources under this folder of the project, sorted: a point that is added is tested.
+// Every WARM_FAILPOINT("...") in the sources under this folder of the project, by name, one place each: a point that is added is
+// tested.
+struct FailpointPlace {
+  std::string name;
+  std::string file;  // from the project's root
+  uint32_t line = 0;
+};
+std::vector<FailpointPlace> failpoint_places(const std::string& folder, std::string_view prefix = "");
 std::vector<std::string> failpoint_names(const std::string& folder, std::string_view prefix = "");
 
 // False in a build without failpoints.
