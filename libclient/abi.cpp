@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/error.hpp"
+#include "base/probe.hpp"
 #include "layout/limits.hpp"
 #include "libclient/chunk.hpp"
 #include "libclient/client.hpp"
@@ -240,9 +241,11 @@ int recall(warm_client* client, const warm_query* queries, size_t count, warm_hi
            warm_recall_info* ret_info) {
   if (auto ok = check_recall(client, queries, count); !ok) return report(ok);
   if (auto ok = check_recalled(ret_hits, ret_counts, ret_info); !ok) return report(ok);
+  WARM_PROBE(recall_begin, count);
   auto scan = Scan::open(client->client->state(), queries, count);
-  if (!scan) return report(scan.error());
-  return report((*scan)->finish(ret_hits, ret_counts, ret_info));
+  const int code = scan ? report((*scan)->finish(ret_hits, ret_counts, ret_info)) : report(scan.error());
+  WARM_PROBE(recall_end, count, *ret_counts, code);
+  return code;
 }
 
 }  // namespace
@@ -293,7 +296,10 @@ int warm_put(warm_client* client, const warm_memory* memory, uint64_t* ret_seque
     if (auto ok = check_client(client); !ok) return report(ok);
     if (auto ok = check_struct(memory, "memory", "WARM_MEMORY_INIT"); !ok) return report(ok);
     if (auto ok = check_memory(*memory); !ok) return report(ok);
-    return store(put(client->client->state(), *memory), ret_sequence);
+    WARM_PROBE(put_begin, memory->id, memory->id_bytes, memory->given, memory->content_bytes);
+    const int code = store(put(client->client->state(), *memory), ret_sequence);
+    WARM_PROBE(put_end, memory->id, memory->id_bytes, memory->given, memory->content_bytes, code);
+    return code;
   });
 }
 
@@ -302,7 +308,10 @@ int warm_remove(warm_client* client, const void* id, size_t id_bytes, uint32_t c
   return guarded([&] {
     if (auto ok = check_client(client); !ok) return report(ok);
     if (auto ok = check_remove(id, id_bytes, condition, if_sequence, flags); !ok) return report(ok);
-    return store(remove(client->client->state(), id, id_bytes, condition, if_sequence), ret_sequence);
+    WARM_PROBE(remove_begin, id, id_bytes);
+    const int code = store(remove(client->client->state(), id, id_bytes, condition, if_sequence), ret_sequence);
+    WARM_PROBE(remove_end, id, id_bytes, code);
+    return code;
   });
 }
 
@@ -421,7 +430,10 @@ int warm_get(warm_client* client, const void* id, size_t id_bytes, uint32_t flag
       if (auto ok = check_read_flags(flags); !ok) return report(ok);
       return report(check_struct(ret_view, "ret_view", "WARM_VIEW_INIT"));
     }
-    return report(get(client->client->state(), id, id_bytes, flags, *ret_view));
+    WARM_PROBE(get_begin, id, id_bytes);
+    const int code = report(get(client->client->state(), id, id_bytes, flags, *ret_view));
+    WARM_PROBE(get_end, id, id_bytes, ret_view->content_state, ret_view->content_bytes, code);
+    return code;
   });
 }
 
@@ -690,7 +702,10 @@ int warm_changes(warm_client* client, uint64_t after, uint32_t change_bytes, war
 int warm_checkpoint(warm_client* client, uint64_t* ret_sequence) noexcept {
   return guarded([&] {
     if (auto ok = check_client(client); !ok) return report(ok);
-    return store(checkpoint(client->client->state()), ret_sequence);
+    WARM_PROBE(checkpoint_begin);
+    const int code = store(checkpoint(client->client->state()), ret_sequence);
+    WARM_PROBE(checkpoint_end, code);
+    return code;
   });
 }
 

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/failpoint.hpp"
+#include "base/probe.hpp"
 #include "layout/record.hpp"
 
 namespace warmtier::daemon::store {
@@ -44,6 +45,7 @@ std::vector<Range> ranges_of(std::vector<uint8_t>& dirty) {
 void Checkpoint::begin(const layout::Superblock& superblock) {
   superblock_ = superblock;
   state_ = State::data;
+  WARM_PROBE(checkpoint_begin, superblock_.checkpoint_sequence);
   WARM_FAILPOINT("store.checkpoint_begun");
   collect();
   submit_some();
@@ -121,6 +123,7 @@ bool Checkpoint::step() {
   }
   if (error_) {
     state_ = State::idle;
+    WARM_PROBE(checkpoint_end, superblock_.checkpoint_sequence, error_->code);
     return false;
   }
   if (state_ == State::data) {
@@ -135,6 +138,7 @@ bool Checkpoint::step() {
     return false;
   }
   state_ = State::idle;
+  WARM_PROBE(checkpoint_end, superblock_.checkpoint_sequence, WARM_OK);
   WARM_FAILPOINT("store.checkpoint_durable");
   return true;
 }

@@ -14,6 +14,7 @@
 #include "base/checked.hpp"
 #include "base/clock.hpp"
 #include "base/failpoint.hpp"
+#include "base/probe.hpp"
 #include "daemon/store/checkpoint.hpp"
 #include "daemon/store/index.hpp"
 #include "daemon/store/preparer.hpp"
@@ -1320,13 +1321,23 @@ void Store::set_index_publisher(std::function<void(int, uint32_t, uint64_t)> pub
 
 Disposition Store::execute(const Request& request, const Origin& origin, Answer& ret_answer) {
   impl_->settle();
-  switch (static_cast<layout::Operation>(request.header.operation)) {
-    case layout::Operation::put: break;
-    case layout::Operation::remove: return impl_->remove(request, origin, ret_answer);
-    case layout::Operation::update: return impl_->update(request, origin, ret_answer);
-    case layout::Operation::clear: return impl_->clear(origin, ret_answer);
+  const layout::RequestHeader& header = request.header;
+  Disposition done{};
+  switch (static_cast<layout::Operation>(header.operation)) {
+    case layout::Operation::put:
+      WARM_PROBE(put_begin, request.id, header.id_bytes, header.given, header.content_bytes);
+      done = impl_->put(request, origin, ret_answer);
+      WARM_PROBE(put_end, request.id, header.id_bytes, header.given, header.content_bytes, ret_answer.status, done);
+      break;
+    case layout::Operation::remove:
+      WARM_PROBE(remove_begin, request.id, header.id_bytes);
+      done = impl_->remove(request, origin, ret_answer);
+      WARM_PROBE(remove_end, request.id, header.id_bytes, ret_answer.status, done);
+      break;
+    case layout::Operation::update: done = impl_->update(request, origin, ret_answer); break;
+    case layout::Operation::clear: done = impl_->clear(origin, ret_answer); break;
   }
-  return impl_->put(request, origin, ret_answer);
+  return done;
 }
 
 void Store::settle() { impl_->settle(); }
