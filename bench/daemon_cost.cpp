@@ -1,4 +1,4 @@
-// What the daemon costs while nothing happens, and what a record costs beyond its own bytes.
+// What the daemon costs while nothing happens, what a record costs beyond its own bytes, and what a process that reads costs.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -6,7 +6,8 @@
 
 #include <filesystem>
 #include <fstream>
-#include <sstream>
+#include <numeric>
+#include <string_view>
 
 #include "base/fd.hpp"
 #include "base/mapping.hpp"
@@ -20,14 +21,17 @@ using tests::support::Shared;
 using tests::support::Steps;
 
 constexpr unsigned kIdleClients = 100;
+constexpr unsigned kWorkers = 60;
 
-uint64_t status_kb(pid_t pid, const char* field) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+// Of a file of /proc/PID whose lines are "Name:   number kB".
+uint64_t kilobytes(pid_t pid, const char* name, std::string_view field) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/" + name);
   for (std::string line; std::getline(file, line);) {
-    if (line.starts_with(field)) return std::stoull(line.substr(std::string(field).size() + 1));
+    if (line.starts_with(field)) return std::stoull(line.substr(field.size()));
   }
-  return 0;
+  stop_because(std::string("/proc says nothing of ") + std::string(field));
 }
+uint64_t status_kb(pid_t pid, const char* field) { return kilobytes(pid, "status", field); }
 
 // Pages of a file that are in memory, whoever maps them.
 uint64_t cached_bytes(const std::filesystem::path& path) {
@@ -123,6 +127,51 @@ void bench_memory(const Settings& settings, Reporter& reporter) {
       single("memory", std::to_string(settings.records) + " records, beyond payload", settings.records, "bytes", beyond);
   against_limit(result, 100);
   reporter.say(result);
+}
+
+// Workers that have read every record, as a service manager, `top` and a container's limit see them.
+void bench_workers(const Settings& settings, Reporter& reporter) {
+  const uint64_t records = settings.quick ? settings.records / 10 : settings.records;
+  World world(settings, records + 65'536, records, 100);
+  Shared<Steps> read;
+  std::vector<Process> workers;
+  for (unsigned who = 0; who < kWorkers; ++who) {
+    // The parent is attached; a child attaches by itself at its first get.
+    workers.push_back(Process::fork([&]() -> int {
+      for (uint64_t key = 0; key < records; ++key) keep(get_ends(world.client(), Id(key)));
+      read->advance();
+      for (;;) ::pause();
+    }));
+  }
+  read->await(kWorkers, "every worker has read every record");
+
+  std::vector<double> rss;
+  std::vector<double> pss;
+  std::vector<double> own;
+  std::vector<double> tables;
+  for (const Process& worker : workers) {
+    const auto mb = [&](const char* file, const char* field) {
+      return static_cast<double>(kilobytes(worker.pid(), file, field)) / 1024;
+    };
+    rss.push_back(mb("smaps_rollup", "Rss:"));
+    pss.push_back(mb("smaps_rollup", "Pss:"));
+    own.push_back(mb("smaps_rollup", "Private_Clean:") + mb("smaps_rollup", "Private_Dirty:"));
+    tables.push_back(mb("status", "VmPTE:"));
+  }
+  const auto sum_of = [](const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); };
+  const std::string name = std::to_string(kWorkers) + " workers, " + std::to_string(records) + " records, ";
+  const auto say = [&](const char* what, uint64_t n, double value) {
+    reporter.say(single("workers", name + what, n, "MB", value));
+  };
+  say("RSS of one", kWorkers, sum_of(rss) / kWorkers);
+  say("PSS of one", kWorkers, sum_of(pss) / kWorkers);
+  say("its own pages", kWorkers, sum_of(own) / kWorkers);
+  say("its page tables", kWorkers, sum_of(tables) / kWorkers);
+  // Each shared page once: what the host needs for all of them.
+  double all = sum_of(pss) + sum_of(tables);
+  for (const pid_t pid : {world.daemon().pid(), ::getpid()})
+    all += static_cast<double>(kilobytes(pid, "smaps_rollup", "Pss:")) / 1024;
+  say("PSS and page tables of all and the daemon", kWorkers + 2, all);
 }
 
 }  // namespace warmtier::bench

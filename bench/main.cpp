@@ -26,6 +26,7 @@ constexpr Bench kBenches[] = {
     {"put_many", bench_put_many, "1,000 puts in one call and as tickets, beside one LMDB transaction for as many"},
     {"idle", bench_idle, "the daemon's processor time with 100 idle clients"},
     {"memory", bench_memory, "bytes in memory beyond payload, per record"},
+    {"workers", bench_workers, "RSS, PSS and page tables of 60 forked workers that have read the whole store"},
     {"ready", bench_ready, "time until a daemon on 1,000,000 records is ready"},
     {"recall", bench_recall, "recalls over 100,000 records, beside reading their memory; two threads; many queries in one pass"},
     {"kernels", bench_kernels, "products and distances over 100,000 rows in memory, beside reading them"},
