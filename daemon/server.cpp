@@ -191,7 +191,7 @@ class StoreLoop {
     const uint64_t wake_at_ns = std::min(store_wants_ns, watchdog_at_ns_);
     sessions_.wake_watchers();
 
-    layout::store_relaxed(status_.sleeping, 1);
+    layout::store_relaxed(status_.sleeping, ++sleeps_);
     layout::fence_full();
     // Whoever publishes after this look sees that we sleep, and rings.
     const bool awaited = sessions_.anything_published() || mail_.to_store.pending();
@@ -223,6 +223,7 @@ class StoreLoop {
   uint64_t watchdog_at_ns_;
   uint64_t rounds_ = 0;
   uint32_t steps_ = 0;
+  uint64_t sleeps_ = 0;
 };
 
 // ---- before serving -------------------------------------------------------------------------------------------------------

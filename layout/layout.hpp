@@ -299,8 +299,8 @@ struct StatusPage {
   uint64_t stopping;          // 1: the daemon is going down in order
   uint64_t reserved1[4];
   // The doorbell.
-  uint32_t sleeping;          // order: store, full fence, then the lanes once more
-  uint32_t reserved2[15];
+  uint64_t sleeping;          // 0: awake; else the number of this sleep; order: store, full fence, then the lanes once more
+  uint64_t reserved2[7];
   // Written with every change.
   uint64_t sequence;          // of the last visible change; order: release, after the feed; a futex word in its low half
   uint64_t feed_head;

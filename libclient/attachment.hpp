@@ -39,6 +39,7 @@ struct Connection {
   FeedMap feed;
   layout::Welcome welcome{};
   std::atomic<bool> gone{false};  // end of file or an error was seen
+  std::atomic<uint64_t> rung{0};  // the daemon's sleep that was rung for: it will look at everything when it has woken from it
 
   // Larger tables that the daemon sent ahead of the generation that makes them the one to use.
   struct Index {

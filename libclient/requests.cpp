@@ -39,7 +39,8 @@ bool spinning_pays() noexcept {
 // little beside the doorbell; if it died at work, the waiting finds out. Inside.
 bool daemon_there(const Attachment& a) noexcept {
   if (a.connection->gone.load(std::memory_order_acquire) || layout::load_acquire(a.status->stopping) != 0) return false;
-  if (layout::load_acquire(a.status->sleeping) != 0 && peer_gone(a.connection->socket.get())) {
+  const uint64_t sleep = layout::load_acquire(a.status->sleeping);
+  if (sleep != 0 && sleep != a.connection->rung.load(std::memory_order_acquire) && peer_gone(a.connection->socket.get())) {
     a.connection->gone.store(true, std::memory_order_release);
     return false;
   }
@@ -186,10 +187,16 @@ std::unexpected<base::Error> full(const Answer& answer) {
 
 bool ring(const Attachment& a) noexcept {
   layout::fence_full();
-  if (layout::load_acquire(a.status->sleeping) == 0) return false;
-  if (::send(a.connection->socket.get(), &layout::kDoorbellByte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN &&
-      errno != EINTR) {
-    a.connection->gone.store(true, std::memory_order_release);
+  const uint64_t sleep = layout::load_acquire(a.status->sleeping);
+  if (sleep == 0) return false;
+  Connection& connection = *a.connection;
+  // One byte a sleep: it wakes from this one, and looks at everything before the next.
+  const uint64_t rung = connection.rung.load(std::memory_order_acquire);
+  if (WARM_RULE("client.each_sleep_is_rung") ? rung == sleep : rung != 0) return true;
+  if (::send(connection.socket.get(), &layout::kDoorbellByte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1) {
+    connection.rung.store(sleep, std::memory_order_release);
+  } else if (errno != EAGAIN && errno != EINTR) {
+    connection.gone.store(true, std::memory_order_release);
   }
   return true;
 }

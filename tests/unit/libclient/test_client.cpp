@@ -16,6 +16,7 @@
 #include "libclient/client.hpp"
 #include "libclient/reader.hpp"
 #include "libclient/writer.hpp"
+#include "tests/support/omit.hpp"
 #include "tests/unit/libclient/fake_daemon.hpp"
 
 using namespace warmtier::tests;
@@ -379,7 +380,10 @@ Test(client, a_put_is_certainly_not_carried_out_when_every_lane_is_full) {
   cr_assert_eq(world.daemon.commits(33).seq[ninth % layout::kLaneEntries], ninth);
 }
 
-Test(client, a_daemon_that_sleeps_is_rung_and_one_that_does_not_is_not) {
+namespace {
+
+// What arrives of four puts: none while the daemon is awake, two in its first sleep, one in its second.
+size_t bytes_of_two_sleeps(size_t expected) {
   World world;
   auto& state = world.open();
   cr_assert_eq(code_of_put(state, "quiet"), WARM_E_UNKNOWN);
@@ -387,10 +391,24 @@ Test(client, a_daemon_that_sleeps_is_rung_and_one_that_does_not_is_not) {
   layout::store_seq_cst(world.daemon.status().sleeping, 1);
   cr_assert_eq(code_of_put(state, "loud"), WARM_E_UNKNOWN);
   world.daemon.await_received(1);
-  const auto received = world.daemon.received();
-  cr_assert_eq(received.size(), 1);
-  cr_assert_eq(received[0].size(), 1);
-  cr_assert_eq(static_cast<uint8_t>(received[0][0]), layout::kDoorbellByte);
+  cr_assert_eq(code_of_put(state, "again"), WARM_E_UNKNOWN);
+  layout::store_seq_cst(world.daemon.status().sleeping, 2);
+  cr_assert_eq(code_of_put(state, "another sleep"), WARM_E_UNKNOWN);
+  world.daemon.await_received(expected);
+  for (const auto& message : world.daemon.received()) {
+    cr_assert_eq(message.size(), 1);
+    cr_assert_eq(static_cast<uint8_t>(message[0]), layout::kDoorbellByte);
+  }
+  return world.daemon.received().size();
+}
+
+}  // namespace
+
+Test(client, a_daemon_is_rung_once_for_each_sleep) { cr_assert_eq(bytes_of_two_sleeps(2), 2); }
+
+Test(client, a_daemon_is_rung_once_for_each_sleep__fails_without_the_rule, .disabled = !support::failpoints_built()) {
+  const support::Omit omit("client.each_sleep_is_rung");
+  cr_assert_eq(bytes_of_two_sleeps(1), 1);
 }
 
 Test(client, a_reader_is_refused_a_write_by_its_access) {
