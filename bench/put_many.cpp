@@ -1,4 +1,5 @@
-// Many puts of one client: in one call, and as tickets, beside LMDB with as many in one transaction. Time is per record.
+// Many puts of one client: in one call, and as tickets, beside LMDB with as many in one transaction. Time is per record. They
+// meet what the daemon has prepared ahead.
 #include <algorithm>
 #include <array>
 #include <deque>
@@ -110,6 +111,7 @@ void bench_put_many(const Settings& settings, Reporter& reporter) {
     batch.make(random, settings.records);
     random += kBatch;
     world.await_free(kBatch + 1024);
+    world.await_prepared(kBatch + 1024);
     const uint64_t from = ticks();
     put_all();
     samples.add((ticks() - from) / kBatch);
