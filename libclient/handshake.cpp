@@ -195,9 +195,9 @@ bool peer_gone(int socket) noexcept {
 
 base::Result<std::string> find_socket(const char* option) {
   if (option != nullptr) return absolute(option);
-  std::vector<std::string> candidates;
-  if (const char* named = ::secure_getenv("WARMTIER_SOCKET"); named != nullptr && *named != 0) candidates.emplace_back(named);
-  candidates.emplace_back(kSystemSocket);
+  // What was named is meant: another daemon is another store.
+  if (const char* named = ::secure_getenv("WARMTIER_SOCKET"); named != nullptr && *named != 0) return absolute(named);
+  std::vector<std::string> candidates{kSystemSocket};
   if (const char* runtime = ::secure_getenv("XDG_RUNTIME_DIR"); runtime != nullptr && *runtime != 0) {
     candidates.push_back(std::string(runtime) + "/warmtier.sock");
   }
@@ -207,7 +207,7 @@ base::Result<std::string> find_socket(const char* option) {
     if (::stat(candidate.c_str(), &there) == 0) return absolute(candidate.c_str());
     tried += (tried.empty() ? "" : ", ") + candidate;
   }
-  return base::fail(WARM_E_UNAVAILABLE, "no daemon's socket is there; tried %s", tried.c_str());
+  return base::fail(WARM_E_UNAVAILABLE, "no daemon's socket is there; WARMTIER_SOCKET is not set; tried %s", tried.c_str());
 }
 
 base::Result<base::Fd> connect_to(const std::string& path, const base::Deadline& deadline) {

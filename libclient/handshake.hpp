@@ -48,7 +48,7 @@ void wait_writable(int socket, uint64_t ns) noexcept;
 // Whether the peer is gone; takes nothing from the socket.
 bool peer_gone(int socket) noexcept;
 
-// The socket to use, absolute: `option`; else the first of $WARMTIER_SOCKET, /run/warmtier/sock,
+// The socket to use, absolute: `option`; else $WARMTIER_SOCKET, there or not; else the first of /run/warmtier/sock and
 // $XDG_RUNTIME_DIR/warmtier.sock that is there. The error names the paths tried.
 base::Result<std::string> find_socket(const char* option);
 

@@ -26,7 +26,8 @@ using namespace warmtier::tools;
 constexpr const char* kFooter =
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 condition not met (or init: a store is there),\n"
     "5 unavailable, busy or no answer before the deadline, 6 done in part: what was left out is reported.\n"
-    "Without --socket: $WARMTIER_SOCKET, /run/warmtier/sock, $XDG_RUNTIME_DIR/warmtier.sock, the first one that is there.";
+    "Without --socket: $WARMTIER_SOCKET, and no other place; where that is not set, the first one that is there of /run/warmtier/sock "
+    "and $XDG_RUNTIME_DIR/warmtier.sock.";
 
 // Words that --help shows and completion understands.
 constexpr const char* kFile = "FILE";

@@ -82,8 +82,9 @@ typedef struct warm_client warm_client;
 typedef struct warm_options {
   uint32_t struct_bytes; /* WARM_OPTIONS_INIT sets it */
   uint32_t timeout_ms;   /* deadline of every call that can wait; 0: WARM_TIMEOUT_MS_DEFAULT; UINT32_MAX: for ever */
-  const char *socket;    /* path of the daemon's socket; NULL: $WARMTIER_SOCKET, /run/warmtier/sock,
-                            $XDG_RUNTIME_DIR/warmtier.sock, the first one that is there */
+  const char *socket;    /* path of the daemon's socket; NULL: $WARMTIER_SOCKET. What is named is the only place tried; where
+                            neither is set (empty: not set): the first one that is there of /run/warmtier/sock and
+                            $XDG_RUNTIME_DIR/warmtier.sock */
   uint64_t reserved[6];  /* zero */
 } warm_options;
 

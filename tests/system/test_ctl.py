@@ -101,6 +101,18 @@ class WithDaemon(unittest.TestCase):
             self.assertTrue(answer.stderr.startswith(b'warmtierctl: '), answer.stderr)
         return answer.stdout if code == 0 else answer.stderr
 
+    def test_a_socket_that_is_named_is_the_only_one_tried(self):
+        runtime = tempfile.mkdtemp(prefix='warmtier-ctl.')
+        self.addCleanup(shutil.rmtree, runtime)
+        os.symlink(self.daemon.socket, os.path.join(runtime, 'warmtier.sock'))
+        gone = os.path.join(runtime, 'gone')
+        answer = run('count', '--timeout', '50', environment={'WARMTIER_SOCKET': gone, 'XDG_RUNTIME_DIR': runtime})
+        self.assertEqual(answer.returncode, 5, answer)
+        self.assertIn(gone.encode(), answer.stderr)
+        if not os.path.exists('/run/warmtier/sock'):
+            answer = run('count', environment={'WARMTIER_SOCKET': '', 'XDG_RUNTIME_DIR': runtime})
+            self.assertEqual(answer.returncode, 0, answer)
+
     def embedding(self, first=1.0):
         return json.dumps([first] + [0.5] * (DIMENSIONS - 1)).encode()
 
