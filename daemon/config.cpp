@@ -34,6 +34,7 @@ struct Key {
   Reader read;
   Writer write;
   bool at_once = false;  // a reload changes it
+  bool fixed = false;    // of the store, when it is made
 };
 using Keys = std::map<std::string, Key, std::less<>>;
 
@@ -67,7 +68,7 @@ Key wish(std::optional<Number>* ret_value, Number otherwise, uint64_t min, uint6
     *ret_value = value;
     return {};
   };
-  return {.read = read, .write = [=] { return std::to_string(ret_value->value_or(otherwise)); }};
+  return {.read = read, .write = [=] { return std::to_string(ret_value->value_or(otherwise)); }, .fixed = true};
 }
 
 // A literal string of TOML knows no escapes; what it cannot hold is written as a basic one.
@@ -284,7 +285,8 @@ std::vector<std::string> only_at_start(const Config& running, const Config& want
   std::vector<std::string> names;
   for (size_t i = 0; i < before.size(); ++i) {
     for (const auto& [key, how] : before[i].second) {
-      if (!how.at_once && how.write() != after[i].second.at(key).write()) names.push_back(before[i].first + "." + key);
+      if (!how.at_once && !how.fixed && how.write() != after[i].second.at(key).write())
+        names.push_back(before[i].first + "." + key);
     }
   }
   return names;

@@ -36,7 +36,7 @@ constexpr const char* kHelp =
     "  --help            print this and stop\n"
     "\n"
     "Stops in order on SIGTERM or SIGINT; reads FILE again on SIGHUP. Exit status: 0 stopped in order, 1 failed, 2 wrong "
-    "usage.\n";
+    "usage or wrong settings.\n";
 
 [[gnu::format(printf, 1, 2)]] int usage_error(const char* format, ...) {
   va_list args;
@@ -133,7 +133,8 @@ int main(int argc, char** argv) {
   if (auto s = daemon::run_server(*settings, read_settings); !s) {
     daemon::session::log_line(daemon::session::Priority::error, "%s (%s)", s.error().text.c_str(),
                               base::code_name(s.error().code));
-    return kExitFailure;
+    // Wrong settings do not become right by starting again.
+    return s.error().code == WARM_E_INVALID ? kExitUsage : kExitFailure;
   }
   return 0;
 }

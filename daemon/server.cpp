@@ -307,17 +307,25 @@ Status check_wishes(const Config& config, const Store& store) {
     return fail(WARM_E_INVALID, "the store has a capacity of %llu records, asked for are %llu: it is fixed when it is made",
                 static_cast<unsigned long long>(geometry.capacity), static_cast<unsigned long long>(*config.capacity));
   }
+  if (config.segment_bytes && *config.segment_bytes != store.segment_bytes()) {
+    return fail(WARM_E_INVALID, "the store has segments of %llu bytes, asked for are %llu: that is fixed when it is made",
+                static_cast<unsigned long long>(store.segment_bytes()), static_cast<unsigned long long>(*config.segment_bytes));
+  }
   return {};
 }
 
-// Whoever has no access is told so by name when others may connect, and by the kernel when nobody may.
-mode_t socket_mode(const session::AccessRules& access) { return access.names_others(::geteuid()) ? 0666 : 0600; }
+// Whoever has no access is told so by name when others may connect, and by the kernel when nobody may; but who is awaited since
+// the last daemon must be able to hand back what he holds, and hears then that his access was taken from him.
+mode_t socket_mode(const session::AccessRules& access, bool others_awaited = false) {
+  return access.names_others(::geteuid()) || others_awaited ? 0666 : 0600;
+}
 
 // A socket that the service manager opened for us, or one of our own at `path`.
 struct Listening {
   base::Fd fd;
   std::string path;  // ours: to be removed at the end
   base::InodeId inode;
+  bool others_awaited = false;
 };
 struct Sockets {
   std::optional<base::Fd> clients;
@@ -341,20 +349,30 @@ base::Result<Sockets> told_apart(std::vector<base::Fd> given) {
   return sockets;
 }
 
-base::Result<Listening> listen(const Config& config, std::optional<base::Fd> given) {
-  if (given) return Listening{.fd = std::move(*given), .path = {}, .inode = {}};
-  std::string path = config.socket;
-  if (path.empty()) {
-    auto place = default_socket_path();
-    if (!place) return pass(std::move(place));
-    path = std::move(*place);
-    if (::mkdir(path.substr(0, path.rfind('/')).c_str(), 0755) != 0 && errno != EEXIST) {
-      return fail_errno(errno, "make the directory of the socket %s", path.c_str());
-    }
+base::Result<std::string> place_of_socket(const Config& config) {
+  if (!config.socket.empty()) return config.socket;
+  auto place = default_socket_path();
+  if (place && ::mkdir(place->substr(0, place->rfind('/')).c_str(), 0755) != 0 && errno != EEXIST) {
+    return fail_errno(errno, "make the directory of the socket %s", place->c_str());
   }
-  auto listener = session::listen_at(path, socket_mode(config.access));
+  return place;
+}
+
+// A store is not made for a daemon that could not serve it.
+Status check_socket_before_store(const Config& config, const Sockets& sockets) {
+  if (sockets.clients || ::access((config.store + "/warm.tier").c_str(), F_OK) == 0) return {};
+  auto path = place_of_socket(config);
+  return path ? session::check_place(*path) : pass(std::move(path));
+}
+
+base::Result<Listening> listen(const Config& config, std::optional<base::Fd> given, bool others_awaited) {
+  if (given) return Listening{.fd = std::move(*given), .path = {}, .inode = {}, .others_awaited = false};
+  auto path = place_of_socket(config);
+  if (!path) return pass(std::move(path));
+  auto listener = session::listen_at(*path, socket_mode(config.access, others_awaited));
   if (!listener) return pass(std::move(listener));
-  return Listening{.fd = std::move(listener->fd), .path = std::move(path), .inode = listener->inode};
+  return Listening{
+      .fd = std::move(listener->fd), .path = std::move(*path), .inode = listener->inode, .others_awaited = others_awaited};
 }
 
 void remove_socket(const Listening& listening) noexcept {
@@ -380,7 +398,7 @@ class Numbers {
       auto listener = session::listen_at(config.metrics_socket, socket_mode(config.access), SOCK_STREAM);
       if (!listener) return pass(std::move(listener));
       given.push_back(std::move(listener->fd));
-      ours_.push_back({.fd = {}, .path = config.metrics_socket, .inode = listener->inode});
+      ours_.push_back({.fd = {}, .path = config.metrics_socket, .inode = listener->inode, .others_awaited = false});
     }
     if (config.metrics_port != 0) {
       auto listener = control::listen_on_loopback(config.metrics_port);
@@ -420,19 +438,22 @@ base::Result<base::Fd> channels_directory(int store_directory) {
 }
 
 // Intake thread. Settings that cannot be read change nothing: the daemon goes on as it was.
-void reload(const Config& running, const ReadSettings& read_settings, const Listening& listening, session::Intake& intake,
-            ServiceManager& manager) {
+void reload(const Config& running, const Store& store, const ReadSettings& read_settings, const Listening& listening,
+            session::Intake& intake, ServiceManager& manager) {
   manager.tell("RELOADING=1\nMONOTONIC_USEC=" + std::to_string(base::monotonic_ns() / base::kNsPerUs));
   if (auto wanted = read_settings(); !wanted) {
     log_line(Priority::error, "the settings stay as they were: %s", wanted.error().text.c_str());
   } else {
-    if (!listening.path.empty() && ::chmod(listening.path.c_str(), socket_mode(wanted->access)) != 0) {
+    if (!listening.path.empty() && ::chmod(listening.path.c_str(), socket_mode(wanted->access, listening.others_awaited)) != 0) {
       log_line(Priority::warning, "chmod %s: %s", listening.path.c_str(), std::strerror(errno));
     }
     intake.set_access(wanted->access);
     log_line(Priority::notice, "settings read again: access as configured for whoever attaches from now on");
     for (const std::string& key : only_at_start(running, *wanted)) {
       log_line(Priority::warning, "%s was changed; that holds from the next start on", key.c_str());
+    }
+    if (auto s = check_wishes(*wanted, store); !s) {
+      log_line(Priority::error, "the next start will fail with these settings: %s", s.error().text.c_str());
     }
   }
   manager.tell("READY=1");
@@ -467,6 +488,11 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
                 static_cast<unsigned long long>(session::kDescriptorsKept + session::kDescriptorsPerSession));
   }
 
+  auto given = ServiceManager::take_given();
+  if (!given) return pass(std::move(given));
+  auto sockets = told_apart(std::move(given->sockets));
+  if (!sockets) return pass(std::move(sockets));
+  if (auto s = check_socket_before_store(config, *sockets); !s) return s;
   auto io = io::open_io(config.io);
   if (!io) return pass(std::move(io));
   auto directory = open_place(config);
@@ -525,8 +551,6 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
                                                         : base::Deadline::after_ns(config.orphan_grace_s * base::kNsPerSecond));
   session::Intake intake(world, mail, stage, epoll.get());
 
-  auto given = ServiceManager::take_given();
-  if (!given) return pass(std::move(given));
   auto earlier = session::adopt_channels(channels->get(), world.store, config.access, world.own_uid,
                                          store.recovered_from_device(), given->kept);
   if (!earlier) return pass(std::move(earlier));
@@ -534,9 +558,9 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   for (const auto& [name, fd] : given->kept) service_manager.let_go(name);
   given->kept.clear();
   WARM_FAILPOINT("daemon.restart.adopted");
-  auto sockets = told_apart(std::move(given->sockets));
-  if (!sockets) return pass(std::move(sockets));
-  auto listening = listen(config, std::move(sockets->clients));
+  const bool others_awaited =
+      std::ranges::any_of(*earlier, [&](const auto& one) { return one.channel->key().uid != world.own_uid; });
+  auto listening = listen(config, std::move(sockets->clients), others_awaited);
   if (!listening) return pass(std::move(listening));
   const auto stop_listening = [&](Status status) {
     remove_socket(*listening);
@@ -563,7 +587,7 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   store.set_pin_source(&sessions);
   store.set_index_publisher(
       [&intake](int fd, uint32_t homes_log2, uint64_t generation) { intake.publish_index(fd, homes_log2, generation); });
-  intake.set_reload([&] { reload(config, read_settings, *listening, intake, service_manager); });
+  intake.set_reload([&] { reload(config, store, read_settings, *listening, intake, service_manager); });
   StoreLoop loop(store, sessions, mail, epoll.get(), uint64_t{config.spin_us} * base::kNsPerUs, service_manager);
   if (auto s = loop.prepare(); !s) return stop_listening(std::move(s));
   std::thread intake_thread([&intake] { intake.run(); });

@@ -15,6 +15,7 @@
 #include "libclient/reader.hpp"
 #include "libclient/recall.hpp"
 #include "libclient/tickets.hpp"
+#include "libclient/view.hpp"
 #include "libclient/walk.hpp"
 #include "libclient/writer.hpp"
 #include "warmtier/warmtier.h"
@@ -94,16 +95,28 @@ base::Status check_client(const warm_client* client) {
 }
 
 base::Status check_flags(uint32_t flags) {
-  if ((flags & ~WARM_DURABLE) != 0) return base::fail(WARM_E_INVALID, "flags has the unknown bits %#x", flags & ~WARM_DURABLE);
+  if ((flags & ~WARM_DURABLE) != 0)
+    return base::fail(WARM_E_INVALID, "flags has the unknown bits %#x; WARM_DURABLE is known", flags & ~WARM_DURABLE);
   if ((flags & WARM_DURABLE) != 0) return base::fail(WARM_E_UNSUPPORTED, "WARM_DURABLE: this store has no log");
   return {};
 }
 
+// What stands in a view that was released, or never filled, is zero.
+bool maybe_held(const warm_view& view) noexcept { return view.internal[0] != 0; }
+base::Status check_not_held(ClientState& state, const warm_view& view) {
+  if (!maybe_held(view) || !holds_record(state, view)) return {};
+  return base::fail(WARM_E_INVALID, "the view to be filled still holds id %s: release it first",
+                    shown(view.id, view.id_bytes).c_str());
+}
+
 // Views that are to be filled, one behind the other.
-base::Status check_views(const warm_view* views, size_t count) {
+base::Status check_views(ClientState& state, const warm_view* views, size_t count) {
   if (count != 0 && views == nullptr) return base::fail(WARM_E_INVALID, "ret_views is NULL");
   for (size_t i = 0; i < count; ++i) {
-    if (views[i].struct_bytes == sizeof(warm_view)) continue;
+    if (views[i].struct_bytes == sizeof(warm_view)) {
+      if (auto ok = check_not_held(state, views[i]); !ok) return ok;
+      continue;
+    }
     return base::fail(WARM_E_INVALID, "ret_views[%zu].struct_bytes is %u, this library knows %zu: start with WARM_VIEW_INIT", i,
                       views[i].struct_bytes, sizeof(warm_view));
   }
@@ -144,17 +157,20 @@ base::Status check_memory(const warm_memory& memory) {
     return base::fail(WARM_E_INVALID, "reserved fields of memory are not zero");
   }
   if ((memory.given & ~kGivenKnown) != 0) {
-    return base::fail(WARM_E_INVALID, "given has the unknown bits %#x", memory.given & ~kGivenKnown);
+    return base::fail(WARM_E_INVALID, "given has the unknown bits %#x; the WARM_GIVEN_ bits are %#x", memory.given & ~kGivenKnown,
+                      kGivenKnown);
   }
   if (auto ok = check_id(memory.id, memory.id_bytes); !ok) return ok;
   if (memory.embedding == nullptr) return base::fail(WARM_E_INVALID, "embedding is NULL");
-  if (memory.condition > WARM_IF_SEQUENCE) return base::fail(WARM_E_INVALID, "condition is %u, an unknown one", memory.condition);
+  if (memory.condition > WARM_IF_SEQUENCE)
+    return base::fail(WARM_E_INVALID, "condition is %u; WARM_IF_ANY, WARM_IF_ABSENT and WARM_IF_SEQUENCE are 0 to 2",
+                      memory.condition);
   if (memory.condition == WARM_IF_SEQUENCE && memory.if_sequence >= layout::kSequenceEnd) {
     return base::fail(WARM_E_INVALID, "if_sequence is %lu; sequences are below %lu", memory.if_sequence, layout::kSequenceEnd);
   }
   if ((memory.given & WARM_GIVEN_CONTENT) == 0) {
     if (memory.content != nullptr || memory.content_bytes != 0) {
-      return base::fail(WARM_E_INVALID, "content is set but WARM_GIVEN_CONTENT is not");
+      return base::fail(WARM_E_INVALID, "content or content_bytes is set, but WARM_GIVEN_CONTENT is not in given");
     }
   } else if (memory.content == nullptr && memory.content_bytes != 0) {
     return base::fail(WARM_E_INVALID, "content is NULL but content_bytes is %zu", memory.content_bytes);
@@ -194,7 +210,8 @@ base::Status check_update(const warm_update* update) {
   if (std::any_of(std::begin(update->reserved), std::end(update->reserved), [](auto r) { return r != 0; }))
     return base::fail(WARM_E_INVALID, "reserved fields of update are not zero");
   if ((update->set & ~kSetKnown) != 0)
-    return base::fail(WARM_E_INVALID, "set has the unknown bits %#x", update->set & ~kSetKnown);
+    return base::fail(WARM_E_INVALID, "set has the unknown bits %#x; the WARM_SET_ bits are %#x", update->set & ~kSetKnown,
+                      kSetKnown);
   if (update->set == 0) return base::fail(WARM_E_INVALID, "set is 0; an update sets something");
   // Its condition is one of a remove's.
   return check_remove(update->id, update->id_bytes, update->condition, update->if_sequence, update->flags);
@@ -424,11 +441,13 @@ int warm_completion_fd(warm_client* client, int* ret_fd) noexcept {
 
 int warm_get(warm_client* client, const void* id, size_t id_bytes, uint32_t flags, warm_view* ret_view) noexcept {
   return guarded([&] {
-    if (client == nullptr || !is_id(id, id_bytes) || !is_sized(ret_view) || (flags & ~kReadFlags) != 0) [[unlikely]] {
+    if (client == nullptr || !is_id(id, id_bytes) || !is_sized(ret_view) || (flags & ~kReadFlags) != 0 || maybe_held(*ret_view))
+        [[unlikely]] {
       if (auto ok = check_client(client); !ok) return report(ok);
       if (auto ok = check_id(id, id_bytes); !ok) return report(ok);
       if (auto ok = check_read_flags(flags); !ok) return report(ok);
-      return report(check_struct(ret_view, "ret_view", "WARM_VIEW_INIT"));
+      if (auto ok = check_struct(ret_view, "ret_view", "WARM_VIEW_INIT"); !ok) return report(ok);
+      if (auto ok = check_not_held(client->client->state(), *ret_view); !ok) return report(ok);
     }
     WARM_PROBE(get_begin, id, id_bytes);
     const int code = report(get(client->client->state(), id, id_bytes, flags, *ret_view));
@@ -444,7 +463,7 @@ int warm_get_many(warm_client* client, const warm_id* ids, size_t count, uint32_
     if (auto ok = check_read_flags(flags); !ok) return report(ok);
     if (count != 0 && ids == nullptr) return say(WARM_E_INVALID, "ids is NULL");
     if (count != 0 && ret_codes == nullptr) return say(WARM_E_INVALID, "ret_codes is NULL");
-    if (auto ok = check_views(ret_views, count); !ok) return report(ok);
+    if (auto ok = check_views(client->client->state(), ret_views, count); !ok) return report(ok);
     std::optional<base::Error> error;
     get_many(client->client->state(), ids, count, flags, ret_views, ret_codes, error);
     if (error) report(*error);
@@ -487,7 +506,7 @@ int warm_cursor_next(warm_cursor* cursor, uint32_t flags, warm_view* ret_views, 
   return guarded([&] {
     if (auto ok = check_step(cursor, views, ret_count); !ok) return report(ok);
     if (auto ok = check_read_flags(flags); !ok) return report(ok);
-    if (auto ok = check_views(ret_views, views); !ok) return report(ok);
+    if (auto ok = check_views(cursor->client_state(), ret_views, views); !ok) return report(ok);
     return store_value(cursor->next(flags, ret_views, views), ret_count);
   });
 }
@@ -553,6 +572,7 @@ int warm_chunk_view(warm_client* client, const warm_chunk* chunk, uint32_t row, 
     if (auto ok = check_client(client); !ok) return report(ok);
     if (auto ok = check_struct(chunk, "chunk", "WARM_CHUNK_INIT"); !ok) return report(ok);
     if (auto ok = check_struct(ret_view, "ret_view", "WARM_VIEW_INIT"); !ok) return report(ok);
+    if (auto ok = check_not_held(client->client->state(), *ret_view); !ok) return report(ok);
     const auto presence = view_in_chunk(client->client->state(), *chunk, row, *ret_view);
     return presence && *presence == Presence::absent ? say(WARM_E_NOT_FOUND, "the row does not hold that record any more")
                                                      : report(presence);

@@ -147,7 +147,7 @@ class Batch {
     if (!request) {
       const int32_t code = request.error().code;
       set(large_index_, code);
-      if (code == WARM_E_BUSY || code == WARM_E_UNAVAILABLE) give_up(code);
+      if (code == WARM_E_BUSY || code == WARM_E_UNAVAILABLE || code == WARM_E_ACCESS) give_up(code);
       return;
     }
     auto answer = await(state_, me_, *request, patience_);

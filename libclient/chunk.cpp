@@ -21,6 +21,7 @@ template <typename Look>
 base::Status look_at_current(ClientState& state, Look&& look) {
   ThreadRecord& me = state.thread();
   Patience patience(state.timeout_ns);
+  state.notice_stop(me);
   for (;;) {
     {
       const Inside inside(state, me);

@@ -19,6 +19,10 @@ std::unexpected<base::Error> unavailable(const char* reason) { return base::fail
 
 constexpr uint64_t kFarewellNsMax = 200 * base::kNsPerMs;
 
+// After a stop in order a reader looks for the next daemon so often, and each time for so long at most.
+constexpr uint64_t kSuccessorEveryNs = 100 * base::kNsPerMs;
+constexpr uint64_t kSuccessorNsMax = 20 * base::kNsPerMs;
+
 // What passes by itself when a daemon is coming back.
 bool worth_another_try(int32_t code) { return code == WARM_E_UNAVAILABLE || code == WARM_E_BUSY; }
 
@@ -92,8 +96,10 @@ base::Status ClientState::refresh(Need need, const base::Deadline& deadline) {
       }
       reason = connected.error().text;
       if (!worth_another_try(connected.error().code)) {
-        // Reads and writes have one word for "no daemon for me"; the sentence says why.
-        return base::fail(WARM_E_UNAVAILABLE, "%s", reason.c_str());
+        // One word for "no daemon for me"; the sentence says why. Who is not permitted must not take it for something that
+        // passes.
+        const bool forbidden = connected.error().code == WARM_E_ACCESS;
+        return base::fail(forbidden ? WARM_E_ACCESS : WARM_E_UNAVAILABLE, "%s", reason.c_str());
       }
     }
     if (deadline.passed()) return base::fail(WARM_E_UNAVAILABLE, "%s", reason.c_str());
@@ -660,6 +666,35 @@ void ClientState::tick(ThreadRecord& me, uint64_t put_sequence, uint32_t slot, b
     const std::lock_guard guard(mutex_, std::adopt_lock);
     reap();
   }
+  notice_stop(me);
+}
+
+void ClientState::notice_stop(ThreadRecord& me) noexcept {
+  enter(me);
+  const Attachment* a = attachment.load(std::memory_order_acquire);
+  const bool stopping = a != nullptr && layout::load_acquire(a->status->stopping) != 0;
+  leave(me);
+  if (__builtin_expect(stopping, 0)) look_for_successor();
+}
+
+// One thread at a time, and reads go on with what is there when nobody answers.
+void ClientState::look_for_successor() noexcept {
+  uint64_t not_before = next_look_ns_.load(std::memory_order_relaxed);
+  const uint64_t now_ns = base::monotonic_ns();
+  if (now_ns < not_before ||
+      !next_look_ns_.compare_exchange_strong(not_before, now_ns + kSuccessorEveryNs, std::memory_order_relaxed)) {
+    return;
+  }
+  if (!mutex_.try_lock()) return;
+  const std::lock_guard guard(mutex_, std::adopt_lock);
+  const Attachment* a = attachment.load(std::memory_order_acquire);
+  if (a == nullptr || layout::load_acquire(a->status->stopping) == 0) return;
+  try {
+    // What fails is tried again by a later read.
+    [[maybe_unused]] const auto connected = connect(base::Deadline::after_ns(kSuccessorNsMax));
+  } catch (const std::bad_alloc&) {
+    return;
+  }
 }
 
 Link* ClientState::find_link(uint64_t link_id) const noexcept {
@@ -733,14 +768,13 @@ ClientState& Client::adopt_fork(ClientState* inherited) {
 base::Status Client::close() {
   ClientState* state = state_.load(std::memory_order_acquire);
   if (state->stamp != fork_stamp()) return {};
-  if (const uint64_t out = state->views_out(); out != 0) {
-    return base::fail(WARM_E_BUSY, "%lu views are held; release them first", out);
-  }
-  if (const uint32_t scans = state->open_scans.load(std::memory_order_relaxed); scans != 0) {
-    return base::fail(WARM_E_BUSY, "%u recalls are open; close them first", scans);
-  }
-  if (const uint64_t lent = state->lent.load(std::memory_order_acquire); lent != 0) {
-    return base::fail(WARM_E_BUSY, "%lu cursors and chunks are open; close them first", lent);
+  const uint64_t views = state->views_out();
+  const uint64_t scans = state->open_scans.load(std::memory_order_relaxed);
+  const uint64_t lent = state->lent.load(std::memory_order_acquire);
+  if (views + scans + lent != 0) {
+    return base::fail(WARM_E_BUSY,
+                      "views held: %lu, recalls open: %lu, cursors and chunks open: %lu; release and close them first", views,
+                      scans, lent);
   }
   state->leave();
   return {};

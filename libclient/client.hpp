@@ -82,7 +82,8 @@ class ClientState {
   // The first handshake; fails at once when nobody listens.
   base::Status open(const base::Deadline& deadline);
   // Returns when the attachment's generation is the store's, and for `daemon` when a daemon is there too; else
-  // WARM_E_UNAVAILABLE at the deadline. Waits for other threads that are at it.
+  // WARM_E_UNAVAILABLE at the deadline, or WARM_E_ACCESS when the daemon turns this user away. Waits for other threads that are
+  // at it.
   base::Status refresh(Need need, const base::Deadline& deadline);
   // Asks for the list of segments and waits for the answer. Nothing when the daemon went away meanwhile.
   base::Status fetch_segments(const base::Deadline& deadline);
@@ -139,6 +140,13 @@ class ClientState {
   void tick(ThreadRecord& me, uint64_t put_sequence, uint32_t slot, bool segments_changed) noexcept;
   // An entry of the touch ring. False: there is no room.
   static bool leave_trace(const Link& link, uint64_t put_sequence, uint32_t slot, layout::TouchKind kind) noexcept;
+  // Whether the daemon has stopped in order: its page says so, and its memory stays as it was. A successor that serves another
+  // store changes no generation that this one's readers could see: so they look for it themselves. Outside.
+  void notice_stop(ThreadRecord& me) noexcept;
+  // For reads that do not tick.
+  void notice_stop_now_and_then(ThreadRecord& me) noexcept {
+    if (__builtin_expect(++me.reads_without_tick % kGetsPerTick == 0, 0)) notice_stop(me);
+  }
   [[nodiscard]] Link* find_link(uint64_t link_id) const noexcept;
   [[nodiscard]] uint64_t views_out() noexcept;
   // The last view in a retired segment has gone.
@@ -172,6 +180,7 @@ class ClientState {
   base::Status ask_for_list(Connection& connection, const base::Deadline& deadline);
   void install_list(uint64_t list_epoch, const std::vector<SegmentMap*>& list);
   void refresh_segments_without_waiting() noexcept;
+  void look_for_successor() noexcept;
   void retire(Retired object);
   void reap() noexcept;
   base::Result<Sent> send_large_puts(Connection& connection, const Link& link);
@@ -191,6 +200,7 @@ class ClientState {
   std::atomic<bool> large_unsent_{false};
   uint64_t large_number_ = 0;  // of large_link_
   const Link* large_link_ = nullptr;
+  std::atomic<uint64_t> next_look_ns_{0};  // for a successor; not sooner
   bool daemon_reached_ = false;  // somebody has listened, once
   bool attached_before_ = false;
   std::atomic<ThreadRecord*> threads_{nullptr};

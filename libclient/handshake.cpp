@@ -74,6 +74,14 @@ base::Status send_hello(int socket, const std::optional<Resume>& resume, const b
   return send_message(socket, &hello, sizeof hello, files, handed_back ? 2 : 0, deadline);
 }
 
+// Numbers, because names would have the C library load others.
+std::unexpected<base::Error> not_permitted(int error, const std::string& path) {
+  struct stat there{};
+  if (::stat(path.c_str(), &there) != 0) return base::fail_errno(error, "may not connect to %s", path.c_str());
+  return base::fail_errno(error, "may not connect to %s (mode %04o, user %u, group %u)", path.c_str(), there.st_mode & 07777U,
+                          there.st_uid, there.st_gid);
+}
+
 base::Status refusal(const layout::Refuse& refuse) {
   const int32_t code = refuse.code < 0 && refuse.code >= WARM_E_GONE ? refuse.code : WARM_E_UNSUPPORTED;
   return base::fail(code, "the daemon refuses: %s", refuse.text);
@@ -226,6 +234,7 @@ base::Result<base::Fd> connect_to(const std::string& path, const base::Deadline&
       wait_for(-1, 0, slices.next_ns(deadline));
       continue;
     }
+    if (error == EACCES || error == EPERM) return not_permitted(error, path);
     auto failed = base::fail_errno(error, "no daemon answers at %s", path.c_str());
     if (error == ENOENT || error == ECONNREFUSED || error == EAGAIN || error == ENOTDIR) failed.error().code = WARM_E_UNAVAILABLE;
     return failed;

@@ -364,6 +364,7 @@ inline base::Result<Presence> seek(ClientState& state, Patience& patience, const
           if (__builtin_expect(tick, 0)) state.tick(me, layout::sequence_of(record.line.put), record.slot, changed);
         } else {
           ClientState::leave(me);
+          state.notice_stop_now_and_then(me);
         }
         return Presence::found;
       }
@@ -371,6 +372,7 @@ inline base::Result<Presence> seek(ClientState& state, Patience& patience, const
     ClientState::leave(me);
     if (verdict == Lookup::absent) {
       if constexpr (kCounted) ClientState::count_miss(me);
+      state.notice_stop_now_and_then(me);
       return Presence::absent;
     }
     if (auto ready = overcome(state, verdict, id, id_bytes, record, patience, trouble); !ready)

@@ -16,6 +16,7 @@ namespace {
 template <typename Answer, typename Read>
 base::Result<Answer> read_attached(ClientState& state, Patience& patience, Read&& read) {
   ThreadRecord& me = state.thread();
+  state.notice_stop(me);
   for (;;) {
     state.enter(me);
     if (const Attachment* a = state.attachment.load(std::memory_order_acquire); a != nullptr) {
@@ -94,6 +95,11 @@ base::Result<uint64_t> last_sequence(ClientState& state) {
   return read_attached<uint64_t>(state, patience, [](const Attachment& a) { return layout::load_acquire(a.status->sequence); });
 }
 
+base::Result<uint64_t> record_count(ClientState& state) {
+  Patience patience(state.timeout_ns);
+  return read_attached<uint64_t>(state, patience, [](const Attachment& a) { return layout::load_acquire(a.status->records); });
+}
+
 base::Result<uint64_t> wait_for_change(ClientState& state, uint64_t after, uint64_t timeout_ns) {
   Patience patience(timeout_ns);
   auto sequence =
@@ -116,10 +122,14 @@ base::Result<size_t> changes_since(ClientState& state, uint64_t after, const Cha
     const auto gone = [&] {
       return base::fail(WARM_E_GONE, "the changes after %lu are not remembered any more: walk the store anew", after);
     };
-    if (after >= layout::kSequenceEnd) return 0;
+    const uint64_t head = feed.head();
+    // From another store, or from before a power cut took it back: what came after it here nobody can say.
+    if (const uint64_t last = feed.sequence_below(head); after > last) {
+      return base::fail(WARM_E_GONE, "change %lu was not made in this store, whose last one is %lu: walk the store anew", after,
+                        last);
+    }
     const auto first = feed.position_of(after + 1);
     if (!first) return gone();
-    const uint64_t head = feed.head();
     size_t count = 0;
     size_t used = 0;
     for (uint64_t position = *first; position < head && count < room.changes_max; ++position, ++count) {

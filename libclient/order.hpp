@@ -13,6 +13,8 @@ namespace warmtier::libclient {
 
 // Of the last visible change. No system call, and no daemon, as long as there is no other one.
 base::Result<uint64_t> last_sequence(ClientState& state);
+// Live records, as the status page says, under the same conditions.
+base::Result<uint64_t> record_count(ClientState& state);
 // WARM_E_BUSY at the deadline when nothing later than `after` is visible; 0: one look.
 base::Result<uint64_t> wait_for_change(ClientState& state, uint64_t after, uint64_t timeout_ns);
 

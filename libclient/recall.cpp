@@ -309,6 +309,7 @@ base::Result<std::unique_ptr<Scan>> Scan::open(ClientState& state, const warm_qu
   }
   std::unique_ptr<Scan> scan(new Scan(state, std::move(queries)));
   Patience patience(state.timeout_ns);
+  state.notice_stop(state.thread());
   if (auto begun = scan->begin(patience); !begun) return base::pass(std::move(begun));
   return scan;
 }

@@ -14,6 +14,7 @@
 #include "base/fd.hpp"
 #include "layout/control.hpp"
 #include "libclient/futex.hpp"
+#include "libclient/lookup.hpp"
 #include "libclient/tickets.hpp"
 
 namespace warmtier::libclient {
@@ -275,14 +276,17 @@ base::Result<Answer> Request::answer() const {
                 .limit = layout::load_relaxed(result.limit)};
 }
 
-base::Result<uint64_t> outcome(const Answer& answer) {
+base::Result<uint64_t> outcome(const Answer& answer, const void* id, size_t id_bytes) {
+  const auto name = [&] { return id == nullptr ? std::string("this id") : "id " + shown(id, id_bytes); };
   switch (answer.status) {
     case WARM_OK: return answer.sequence;
-    case WARM_E_EXISTS: return base::fail(WARM_E_EXISTS, "a record with this id exists; its sequence is %lu", answer.sequence);
+    case WARM_E_EXISTS:
+      return base::fail(WARM_E_EXISTS, "a record with %s exists; its sequence is %lu", name().c_str(), answer.sequence);
     case WARM_E_CHANGED:
-      return answer.sequence == 0 ? base::fail(WARM_E_CHANGED, "no record has this id any more")
-                                  : base::fail(WARM_E_CHANGED, "the record's sequence is %lu now", answer.sequence);
-    case WARM_E_NOT_FOUND: return base::fail(WARM_E_NOT_FOUND, "no record has this id");
+      return answer.sequence == 0
+                 ? base::fail(WARM_E_CHANGED, "no record has %s any more", name().c_str())
+                 : base::fail(WARM_E_CHANGED, "the sequence of the record with %s is %lu now", name().c_str(), answer.sequence);
+    case WARM_E_NOT_FOUND: return base::fail(WARM_E_NOT_FOUND, "no record has %s", name().c_str());
     case WARM_E_FULL: return full(answer);
     case WARM_E_LIMIT: return base::fail(WARM_E_LIMIT, "the daemon refuses: the limit is %lu", answer.limit);
     default: break;

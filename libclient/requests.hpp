@@ -120,8 +120,8 @@ Waited wait_for(ClientState& state, ThreadRecord& me, const Awaited& awaited, Pa
 base::Result<Answer> await(ClientState& state, ThreadRecord& me, const Request& request, Patience& patience);
 
 base::Status unknown(const char* why);
-// What an answer means: the operation's sequence, or its refusal in words.
-base::Result<uint64_t> outcome(const Answer& answer);
+// What an answer means: the operation's sequence, or its refusal in words, with the id where the caller has it.
+base::Result<uint64_t> outcome(const Answer& answer, const void* id = nullptr, size_t id_bytes = 0);
 warm_result result_of(const base::Result<Answer>& answer);
 
 }  // namespace warmtier::libclient

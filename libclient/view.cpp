@@ -28,6 +28,11 @@ Held held(ClientState& state, const ThreadRecord& me, const warm_view& view) noe
 
 }  // namespace
 
+bool holds_record(ClientState& state, const warm_view& view) noexcept {
+  return view.internal[kOrigin] == origin_of(state) && view.internal[kStateId] == state.id &&
+         held(state, state.thread(), view).link != nullptr;
+}
+
 Lookup view_of(ClientState& state, ThreadRecord& me, const Attachment& a, ThroughKernel&, uint32_t flags, Record& record,
                warm_view& ret_view) noexcept {
   if ((flags & WARM_VERIFY) != 0 && !intact(a, record)) return Lookup::corrupt;  // a copy of one moment: nothing moves in it
@@ -90,6 +95,7 @@ base::Result<uint32_t> check_view(ClientState& state, const warm_view& view) {
   if (view.internal[kStateId] != state.id) return base::fail(WARM_E_INVALID, "the view was made by another client");
   ThreadRecord& me = state.thread();
   if (held(state, me, view).link == nullptr) return base::fail(WARM_E_INVALID, "the view was released");
+  state.notice_stop(me);
   uint64_t put = 0;
   auto found = seek<Want::facts, InPlace, false>(state, view.id, view.id_bytes,
                                                  [&](ThreadRecord&, const Attachment&, InPlace&, const Record& record) {

@@ -38,6 +38,9 @@ inline void become_view(const ClientState& state, ThreadRecord& me, const Attach
   ret_view.internal[kPutWord] = record.line.put;
 }
 
+// Whether it would be lost if it were filled again. Outside.
+bool holds_record(ClientState& state, const warm_view& view) noexcept;
+
 // A found record as the flags want it: `found`, or why it does not become a view. Inside, the thread's link being a's.
 inline Lookup view_of(ClientState& state, ThreadRecord& me, const Attachment& a, InPlace& source, uint32_t flags, Record& record,
                       warm_view& ret_view) noexcept {

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "libclient/order.hpp"
 #include "libclient/reader.hpp"
 #include "libclient/view.hpp"
 
@@ -450,9 +451,7 @@ base::Result<uint64_t> Cursor::count() {
 base::Result<uint64_t> count_records(Client& client, Filter filter) {
   ClientState& state = client.state();
   if (!filter.everything()) return Cursor(client, state, std::move(filter)).count();
-  warm_stats stats = WARM_STATS_INIT;
-  if (auto read = read_stats(state, stats); !read) return base::pass(std::move(read));
-  return stats.records;
+  return record_count(state);
 }
 
 }  // namespace warmtier::libclient

@@ -25,6 +25,7 @@ class Cursor {
   Cursor(const Cursor&) = delete;
   Cursor& operator=(const Cursor&) = delete;
 
+  [[nodiscard]] ClientState& client_state() { return client_.state(); }
   // How many; 0: the end. WARM_E_CORRUPT: a damaged record, behind which the cursor stands now. WARM_E_STALE in a child of a
   // fork.
   base::Result<size_t> next(uint32_t flags, warm_view* ret_views, size_t views);

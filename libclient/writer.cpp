@@ -115,7 +115,8 @@ base::Result<Answer> carry_out(ClientState& state, Make&& make, layout::Access a
   if (!request) return base::pass(std::move(request));
   auto answer = await(state, me, *request, patience);
   if (!answer) return answer;
-  if (auto sequence = outcome(*answer); !sequence) return base::pass(std::move(sequence));
+  if (auto sequence = outcome(*answer, outgoing->id, outgoing->header.id_bytes); !sequence)
+    return base::pass(std::move(sequence));
   return answer;
 }
 base::Result<uint64_t> sequence_of(base::Result<Answer> answer) {

@@ -319,9 +319,9 @@ std::optional<std::vector<float>> floats_from_json(std::string_view text) {
   return values;
 }
 
-std::string numbers_json(const std::vector<std::pair<const char*, uint64_t>>& numbers) {
+std::string numbers_json(const std::vector<std::pair<const char*, std::optional<uint64_t>>>& numbers) {
   Json json;
-  for (const auto& [name, value] : numbers) json[name] = value;
+  for (const auto& [name, value] : numbers) json[name] = value ? Json(*value) : Json(nullptr);
   return json.dump();
 }
 

@@ -20,8 +20,8 @@ std::string stats_json(const warm_info& info, const warm_stats& stats);
 // The answer to a put or rm.
 std::string changed_json(std::string_view id, uint64_t sequence);
 std::string made_json(std::string_view directory, uint32_t dimensions, uint64_t capacity);
-// {"name":number,..} on one line.
-std::string numbers_json(const std::vector<std::pair<const char*, uint64_t>>& numbers);
+// {"name":number,..} on one line; one without a value is null.
+std::string numbers_json(const std::vector<std::pair<const char*, std::optional<uint64_t>>>& numbers);
 // A list of numbers; nullopt: it is not one. Beyond the range of a float: infinity.
 std::optional<std::vector<float>> floats_from_json(std::string_view text);
 

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdio>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -130,6 +131,9 @@ Exit ctl_sessions(const CtlOptions& options, const CtlSessions& /*sessions*/) {
   if (!options.json)
     text = "   session      pid      uid  views      view bytes            gets          misses  state     since\n";
   for (const warm_session& session : sessions) {
+    // What nobody has handed back yet nobody can count.
+    const bool counted = session.state != WARM_SESSION_UNKNOWN;
+    const auto number = [&](uint64_t value) { return counted ? std::optional(value) : std::nullopt; };
     if (options.json) {
       text += numbers_json({{"session", session.session},
                             {"pid", session.pid},
@@ -137,16 +141,16 @@ Exit ctl_sessions(const CtlOptions& options, const CtlSessions& /*sessions*/) {
                             {"state", session.state},
                             {"channel", session.channel},
                             {"since_ns", session.since_ns},
-                            {"views", session.views},
-                            {"view_bytes", session.view_bytes},
-                            {"gets", session.gets},
-                            {"misses", session.misses}});
+                            {"views", number(session.views)},
+                            {"view_bytes", number(session.view_bytes)},
+                            {"gets", number(session.gets)},
+                            {"misses", number(session.misses)}});
     } else {
       char line[160];
-      std::snprintf(line, sizeof line, "%10llu %8u %8u %6llu %15s %15s %15s  ", static_cast<unsigned long long>(session.session),
-                    session.pid, session.uid, static_cast<unsigned long long>(session.views),
-                    with_thousands(session.view_bytes).c_str(), with_thousands(session.gets).c_str(),
-                    with_thousands(session.misses).c_str());
+      const auto shown = [&](uint64_t value) { return counted ? with_thousands(value) : std::string("?"); };
+      std::snprintf(line, sizeof line, "%10llu %8u %8u %6s %15s %15s %15s  ", static_cast<unsigned long long>(session.session),
+                    session.pid, session.uid, counted ? std::to_string(session.views).c_str() : "?",
+                    shown(session.view_bytes).c_str(), shown(session.gets).c_str(), shown(session.misses).c_str());
       text.append(line).append(state_name(session.state)).append("  ").append(time_text(session.since_ns));
     }
     text += '\n';

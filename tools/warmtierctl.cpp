@@ -26,7 +26,8 @@ using namespace warmtier::tools;
 constexpr const char* kFooter =
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 condition not met (or init: a store is there),\n"
     "5 unavailable, busy or no answer before the deadline, 6 done in part: what was left out is reported.\n"
-    "Without --socket: $WARMTIER_SOCKET, and no other place; where that is not set, the first one that is there of /run/warmtier/sock "
+    "Without --socket: $WARMTIER_SOCKET, and no other place; where that is not set, the first one that is there of "
+    "/run/warmtier/sock "
     "and $XDG_RUNTIME_DIR/warmtier.sock.";
 
 // Words that --help shows and completion understands.
@@ -176,9 +177,8 @@ void Table::add_init() {
 
 void Table::add_status() {
   // Two names: people ask for the status, programs for the statistics.
-  for (const char* name : {"status", "stats"}) {
-    add<CtlStatus>(name, "every number of the running daemon", std::make_shared<CtlStatus>(), ctl_status);
-  }
+  add<CtlStatus>("status", "every number of the running daemon", std::make_shared<CtlStatus>(), ctl_status);
+  add<CtlStatus>("stats", "another name of status", std::make_shared<CtlStatus>(), ctl_status);
 }
 
 void Table::add_put() {
@@ -332,7 +332,8 @@ void Table::add_import() {
   command->footer(
       "A line: {\"id\": TEXT or \"id_base64\": BASE64, \"embedding\": [NUMBER..], \"content\": TEXT or null or\n"
       "\"content_base64\": BASE64, and if wanted \"created_ns\", \"last_access_ns\", \"confidence\", \"activation\",\n"
-      "\"decay_rate\", \"recall_count\"}. Without content the record has none, which is not empty content.");
+      "\"decay_rate\", \"recall_count\"; \"sequence\", which export writes, is passed over}. Without content the record has "
+      "none, which is not empty content.");
 }
 
 void Table::add_export() {

@@ -52,7 +52,7 @@ base::Result<base::Fd> open_lock_file(int directory) {
   if (!fd) return fd;
   struct stat st{};
   if (::fstat(fd->get(), &st) != 0) return base::fail_errno(errno, "fstat of the store lock");
-  if (!S_ISREG(st.st_mode)) return base::fail(WARM_E_INVALID, "the store lock \"%s\" is not a regular file", kStoreLockName);
+  if (!S_ISREG(st.st_mode)) return base::fail(WARM_E_EXISTS, "the store lock \"%s\" is not a regular file", kStoreLockName);
   return fd;
 }
 

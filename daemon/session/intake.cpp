@@ -498,11 +498,6 @@ void Intake::handle_hello(Connection& connection, Packet& packet) {
     return;
   }
   const layout::Access access = world_.access.of(peer->uid, peer->gid, peer->groups, world_.own_uid);
-  if (access == layout::Access::none) {
-    refuse(connection, WARM_E_ACCESS,
-           "user " + std::to_string(peer->uid) + " has no access to this store ([access] in the configuration)");
-    return;
-  }
   if (hello.resume_session != 0) {
     switch (try_resume(connection, hello, *peer, access, packet)) {
       case Resumption::resumed: return;
@@ -512,11 +507,17 @@ void Intake::handle_hello(Connection& connection, Packet& packet) {
       case Resumption::refused: break;
     }
   }
+  if (access == layout::Access::none) {
+    refuse(connection, WARM_E_ACCESS,
+           "user " + std::to_string(peer->uid) + " has no access to this store ([access] in the configuration)");
+    return;
+  }
   if (auto s = attach_new(connection, hello, *peer, access); !s) refuse(connection, s.error().code, s.error().text);
 }
 
 // Resumed: the connection was merged into the one that has the session. Later: for a want of ours, or because the last attempt is
-// still under way; a refusal would cost a living reader its pins.
+// still under way; a refusal would cost a living reader its pins. Whoever has no access any more is refused, but what he hands
+// back is taken: nobody need wait for his pins, and what he holds is held until his process ends (T5).
 Intake::Resumption Intake::try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access,
                                       Packet& packet) {
   Connection* earlier = find_session(hello.resume_session);
@@ -545,9 +546,11 @@ Intake::Resumption Intake::try_resume(Connection& connection, const layout::Hell
     earlier->lanes_memfd = std::move(packet.descriptors[0]);
     earlier->session_memfd = std::move(packet.descriptors[1]);
   }
-  earlier->socket = std::move(connection.socket);
+  const bool admitted = access != layout::Access::none;
+  if (admitted) earlier->socket = std::move(connection.socket);
   mail_.to_store.post(Resume{
       .session = earlier->session, .access = access, .region = std::move(handed->region), .lanes = std::move(handed->lanes)});
+  if (!admitted) return Resumption::refused;
   forget(connection);
   return Resumption::resumed;
 }

@@ -20,7 +20,7 @@ base::Result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof address.sun_path) {
-    return base::fail(WARM_E_LIMIT, "socket path \"%s\" has %zu bytes; 1 to %zu are possible", path.c_str(), path.size(),
+    return base::fail(WARM_E_INVALID, "socket path \"%s\" has %zu bytes; 1 to %zu are possible", path.c_str(), path.size(),
                       sizeof address.sun_path - 1);
   }
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
@@ -120,6 +120,16 @@ Sent send_packet(int socket, std::span<const std::byte> bytes, std::span<const b
   return errno == EAGAIN || errno == EWOULDBLOCK ? Sent::full : Sent::failed;
 }
 
+base::Status check_place(const std::string& path, int type) {
+  auto address = address_of(path);
+  if (!address) return base::pass(std::move(address));
+  if (auto s = check_free(path, *address, type); !s) return s;
+  const size_t slash = path.rfind('/');
+  const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  if (::access(directory.c_str(), W_OK | X_OK) != 0) return base::fail_errno(errno, "make the socket %s", path.c_str());
+  return {};
+}
+
 base::Result<Listener> listen_at(const std::string& path, unsigned mode, int type) {
   auto address = address_of(path);
   if (!address) return base::pass(std::move(address));
@@ -127,12 +137,15 @@ base::Result<Listener> listen_at(const std::string& path, unsigned mode, int typ
   // Made beside it and renamed over it: nobody meets it with other rights, or not listening.
   const std::string beside = path + ".new";
   auto beside_address = address_of(beside);
-  if (!beside_address) return base::pass(std::move(beside_address));
+  if (!beside_address) {
+    return base::fail(WARM_E_INVALID, "socket path \"%s\" has %zu bytes; up to %zu are possible", path.c_str(), path.size(),
+                      sizeof address->sun_path - 1 - std::strlen(".new"));
+  }
   auto fd = new_socket(type);
   if (!fd) return base::pass(std::move(fd));
   ::unlink(beside.c_str());
   if (::bind(fd->get(), reinterpret_cast<const sockaddr*>(&*beside_address), sizeof *beside_address) != 0) {
-    return base::fail_errno(errno, "bind %s", beside.c_str());
+    return base::fail_errno(errno, "make the socket %s", path.c_str());
   }
   const auto undo = [&](std::unexpected<base::Error> error) {
     ::unlink(beside.c_str());

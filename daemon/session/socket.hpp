@@ -35,6 +35,8 @@ std::span<const std::byte> bytes_of(const Message& message) noexcept {
   return std::as_bytes(std::span(&message, 1));
 }
 
+// Whether one could be made there, as far as can be said without making it.
+base::Status check_place(const std::string& path, int type = SOCK_SEQPACKET);
 // A listening socket of this type at `path` with `mode`. A stale one is replaced; one that answers is WARM_E_BUSY.
 struct Listener {
   base::Fd fd;

@@ -1372,6 +1372,7 @@ uint64_t Store::hash_seed() const { return impl_->superblock_.hash_seed; }
 const uint8_t (&Store::boot_id() const)[16] { return impl_->witness_.boot_id; }
 int Store::directory_fd() const { return impl_->directory_.get(); }
 const Options& Store::options() const { return impl_->options_; }
+uint64_t Store::segment_bytes() const { return impl_->superblock_.segment_bytes; }
 uint64_t Store::own_segment_above_bytes() const { return impl_->superblock_.segment_bytes / 4; }
 const std::optional<base::Error>& Store::io_error() const { return impl_->io_error_; }
 

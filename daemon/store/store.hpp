@@ -213,6 +213,7 @@ class Store {
   [[nodiscard]] int directory_fd() const;
   [[nodiscard]] const Options& options() const;
   // Large content goes into a segment of its own above this.
+  [[nodiscard]] uint64_t segment_bytes() const;
   [[nodiscard]] uint64_t own_segment_above_bytes() const;
   // The first I/O error, if there was one: durability is not acknowledged any more.
   [[nodiscard]] const std::optional<base::Error>& io_error() const;

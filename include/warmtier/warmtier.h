@@ -14,18 +14,36 @@
  *     (pthread_cancel) inside a call.
  *
  * Caveats
- *  1. A view costs one embedding slot in the store until it is released, also in a stopped process. It costs nothing else:
- *     other records are replaced, removed and compacted freely.
+ *  1. A view keeps its record's slot, and the disk space of the file that its content lies in, until it is released, also in a
+ *     stopped process. Other records are replaced and removed freely meanwhile.
  *  2. fork(): the child may go on using the client; it attaches by itself at its first call. Views from before the fork belong
  *     to the parent: in the child they are WARM_E_STALE, and releasing them there does nothing. A vfork() child must not call.
- *  3. The daemon restarts: reads go on; views stay what they were; writes wait up to their deadline. WARM_E_BUSY and
- *     WARM_E_UNAVAILABLE mean "certainly not carried out"; WARM_E_UNKNOWN means "published, no answer": ask the store. It
- *     stays unknown after a power cut.
- *  4. An operation acknowledged as visible survives the death of any process, the daemon included; a power cut takes it back
+ *  3. The daemon restarts: reads go on; views stay what they were; writes wait up to their deadline. Without a daemon work at
+ *     once: get, get_many, get_copy, scalars_get, exists, view_check, release, recall, cursors, count, chunks, sequence_get,
+ *     changes, info_get; touch too, as a hint that may be lost. They work with what was visible last. Wait for a daemon up to
+ *     their deadline: put, remove, update, clear and their many and submit forms, wait, checkpoint, sessions, stats_get; and a
+ *     read whose record lies in a segment file that this client has not mapped yet. warm_open does not wait for a daemon that
+ *     is not there.
+ *     A process that was attached when the daemon ended, and makes no call afterwards, holds up the whole store: until its next
+ *     read or write, or its end, no slot that was used before is used again, for nobody knows its views (warm_stats.orphans).
+ *     A service manager that keeps descriptors (the units) or orphan_grace_s (warmtierd.conf(5)) spare the store this wait.
+ *  4. WARM_E_BUSY and WARM_E_UNAVAILABLE mean "certainly not carried out"; WARM_E_UNKNOWN means "published, no answer". Such a
+ *     request is still on its way: it may be carried out at any later time, by the next daemon too, after requests that began
+ *     later, also of the same thread, and after its process has ended. That the store does not show it is no proof that it will
+ *     not come. Whoever must know submits it: a ticket outlives the deadline and gets the answer. Whoever must not be overtaken
+ *     by a late request of his own makes all of them with WARM_IF_SEQUENCE: of those for one sequence one is carried out at
+ *     most, and none once the record has another. Unknown stays unknown after a power cut.
+ *  5. A socket's path is not a store: a restored backup, or another directory behind the same path, is another one, with
+ *     sequences of its own. Whoever keeps a sequence keeps store_id (warm_info_get) with it. When a daemon that was stopped in
+ *     order is followed by one of another store, reads notice (one get in 64 of a thread looks, ten times a second at most, and
+ *     takes 20 ms at most for it); when it was killed, only the next call that needs a daemon does. Views of the old store then
+ *     keep what they show, and are WARM_E_STALE in warm_view_check.
+ *  6. An operation acknowledged as visible survives the death of any process, the daemon included; a power cut takes it back
  *     unless a checkpoint came after it.
- *  5. Reads return the daemon's own memory, mapped read-only. A failing disk may signal (SIGBUS) on a page that is not resident;
+ *  7. Reads return the daemon's own memory, mapped read-only. A failing disk may signal (SIGBUS) on a page that is not resident;
  *     WARM_COPY reads through the kernel, which says WARM_E_CORRUPT instead.
- *  6. Data of one user is protected from other users by the kernel. Processes of one user can harm each other.
+ *  8. Data of one user is protected from other users by the kernel. Processes of one user can harm each other.
+ *  9. A client costs its process three descriptors, and three more from warm_completion_fd on; it costs the daemon three.
  */
 #ifndef WARMTIER_WARMTIER_H
 #define WARMTIER_WARMTIER_H
@@ -52,19 +70,19 @@ extern "C" {
 #define WARM_E_NOT_FOUND (-2)    /* no record has this id; it was true at a moment of the call */
 #define WARM_E_EXISTS (-3)       /* condition WARM_IF_ABSENT: a record with this id exists */
 #define WARM_E_CHANGED (-4)      /* condition WARM_IF_SEQUENCE: the record has another sequence, or there is none */
-#define WARM_E_BUSY (-5)         /* not carried out before the deadline, certainly */
+#define WARM_E_BUSY (-5)         /* not carried out before the deadline, certainly; warm_close: something is still held */
 #define WARM_E_UNAVAILABLE (-6)  /* the daemon cannot be reached before the deadline; certainly not carried out */
 #define WARM_E_UNKNOWN (-7)      /* published, but no answer came before the deadline: it may or may not be carried out */
-#define WARM_E_FULL (-8)         /* the store has no room left */
+#define WARM_E_FULL (-8)         /* no free slot, index cell or disk space; the message says who holds dead slots */
 #define WARM_E_LIMIT (-9)        /* a limit is exceeded; the message names value and limit */
 #define WARM_E_CORRUPT (-10)     /* stored bytes failed a check; never reported as absent */
 #define WARM_E_UNSUPPORTED (-11) /* not supported by this daemon, kernel or processor */
 #define WARM_E_VERSION (-12)     /* library and daemon, or daemon and store, speak different versions */
-#define WARM_E_ACCESS (-13)      /* not permitted */
+#define WARM_E_ACCESS (-13)      /* not permitted, or not any more: trying again does not help */
 #define WARM_E_NOMEM (-14)       /* out of memory or address space */
 #define WARM_E_SYSTEM (-15)      /* a system call failed; the message names it */
-#define WARM_E_STALE (-16)       /* the view or ticket is from before a fork or a recovery and means nothing any more */
-#define WARM_E_GONE (-17)        /* the changes asked for are not remembered any more: walk the store anew */
+#define WARM_E_STALE (-16)       /* the view or ticket is from before a fork, or of a session that is over; it means nothing */
+#define WARM_E_GONE (-17)        /* the changes asked for are not remembered, or were never made here: walk the store anew */
 
 /* Limits. */
 #define WARM_ID_BYTES_MAX 1024u           /* an id has 1 to this many bytes */
@@ -91,19 +109,22 @@ typedef struct warm_options {
 #define WARM_OPTIONS_INIT \
   { sizeof(warm_options), 0, NULL, { 0, 0, 0, 0, 0, 0 } }
 
-/* Opens a client: connects to the daemon and maps its store read-only. `options` may be NULL. Where nobody listens it says so at
- * once; a daemon that goes away while it attaches is awaited, as by every other call.
+/* Opens a client: connects to the daemon and maps its store read-only. `options` may be NULL. It does not wait for a daemon
+ * that is not there: where nobody listens it says so at once. One that goes away while it attaches is awaited, as by every other
+ * call.
  * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (the message names the paths tried), WARM_E_VERSION, WARM_E_ACCESS,
- *           WARM_E_LIMIT (the daemon has no session left for this user), WARM_E_UNSUPPORTED (processor without AVX; process
+ *           WARM_E_LIMIT (the daemon has no session left for this user: of (LimitNOFILE - 256) / 3 a user other than the daemon's
+           own may have a half; or RLIMIT_NOFILE of this process is too small), WARM_E_UNSUPPORTED (processor without AVX; process
  *           without a robust list), WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: the client lives until warm_close. Its memory maps stay for the life of the process.
  * Threads:  any thread; the client may be used by all threads at once.
- * Blocks:   up to the deadline.
+ * Blocks:   while the daemon that listens is starting, busy or just died: up to the deadline.
  * Since:    0.1 */
 WARM_EXPORT int warm_open(const warm_options *options, warm_client **ret_client) WARM_NOEXCEPT;
 
 /* Ends the session and frees the client. NULL is allowed and does nothing.
- * Returns:  WARM_OK; WARM_E_BUSY while views are held (the message says how many): nothing is closed then.
+ * Returns:  WARM_OK; WARM_E_BUSY while views are held, or cursors, chunks or recalls open (the message says how many): nothing is
+ *           closed then.
  * Lifetime: `client` must not be used afterwards. Open tickets are over; what they asked for is carried out.
  * Threads:  no other call on this client may be running.
  * Blocks:   no, unless the daemon was replaced since the last call that needed it: then up to a fifth of a second, to tell the
@@ -116,7 +137,7 @@ typedef struct warm_info {
   uint32_t dimensions;          /* of every embedding in this store */
   uint32_t row_bytes;           /* an embedding row: dimensions * 4 rounded up to 64, padded with zeros */
   uint32_t views_max;           /* views that this client may hold */
-  uint64_t capacity;            /* records the store may hold at most */
+  uint64_t capacity;            /* slots: see WARM_E_FULL at warm_put */
   uint64_t content_bytes_max;   /* the daemon's configured cap */
   uint8_t store_id[16];         /* random, set when the store was made */
   uint64_t session;             /* number of this client's session; never repeats in a store */
@@ -128,7 +149,7 @@ typedef struct warm_info {
   { sizeof(warm_info), 0, 0, 0, 0, 0, { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 0, 0, 0 }
 
 /* What this client is attached to.
- * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (in a fork child that cannot attach).
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (in a fork child that cannot attach), WARM_E_ACCESS.
  * Lifetime: values are copied.
  * Threads:  any.
  * Blocks:   no, but in a fork child up to the deadline.
@@ -146,7 +167,8 @@ WARM_EXPORT int warm_info_get(warm_client *client, warm_info *ret_info) WARM_NOE
 #define WARM_DURABLE 1u /* acknowledge when it survives power loss: refused (WARM_E_UNSUPPORTED) until the store has a log */
 
 /* Which of the optional fields of warm_memory are given. */
-#define WARM_GIVEN_CONTENT 1u     /* content, content_bytes; without it the content is absent, which is not "empty" */
+#define WARM_GIVEN_CONTENT 1u     /* content, content_bytes, which must be 0 without it; then the content is absent, which is not
+                                     "empty" */
 #define WARM_GIVEN_CREATED 2u     /* created_ns; else the daemon's clock (a replace keeps the old record's time) */
 #define WARM_GIVEN_LAST_ACCESS 4u /* last_access_ns; else the daemon's clock */
 
@@ -177,11 +199,14 @@ typedef struct warm_memory {
   { sizeof(warm_memory), 0, NULL, 0, NULL, 0, 0, 0, NULL, 0, 0, 0, 1.0f, 0.0f, 0.0f, 0, 0, 0, { 0, 0, 0, 0 } }
 
 /* Stores a memory under its id, replacing what was there, if the condition holds. When it returns WARM_OK every process sees
- * it. `ret_sequence` (may be NULL) receives the operation's sequence, which rises with every change of the store.
+ * it. `ret_sequence` (may be NULL) receives the operation's sequence, which rises with every change of the store. Each put takes
+ * a free slot, a replace too: the old record's slot is free again after the next checkpoint, once no view holds it. So a store
+ * holds `capacity` live records less what was replaced or removed and is held by views or waits for a checkpoint.
  * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_EXISTS, WARM_E_CHANGED, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_UNKNOWN,
  *           WARM_E_FULL, WARM_E_LIMIT, WARM_E_UNSUPPORTED, WARM_E_ACCESS, WARM_E_CORRUPT, WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: everything is copied before it returns.
- * Threads:  any. Puts of several threads run side by side; a put that starts after another returned comes later.
+ * Threads:  any. Puts of several threads run side by side; a put that starts after another was answered comes later. One that
+ *           returned WARM_E_UNKNOWN was not answered: caveat 4.
  * Blocks:   up to the deadline.
  * Since:    0.1 */
 WARM_EXPORT int warm_put(warm_client *client, const warm_memory *memory, uint64_t *ret_sequence) WARM_NOEXCEPT;
@@ -408,11 +433,12 @@ typedef struct warm_view {
 #define WARM_VERIFY 1u /* check id, embedding and content against their checksums now: WARM_E_CORRUPT if they do not match */
 #define WARM_COPY 2u   /* read through the kernel into memory of the view's own: a failing disk is an error and not a signal */
 
-/* Gets a view of the memory with this id. No system call is made unless the daemon has restarted or a new segment must be
- * mapped. Structure and id are checked; the payload's checksum is not, unless WARM_VERIFY asks for it. With WARM_COPY the view
- * holds no slot back (it counts as one of WARM_VIEWS_MAX); attaching to a daemon reads in place all the same.
- * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_LIMIT (WARM_VIEWS_MAX),
- *           WARM_E_CORRUPT (with the id in the message), WARM_E_UNSUPPORTED (WARM_COPY where the kernel forbids
+/* Gets a view of the memory with this id into a view that holds none: one that was filled before is released first
+ * (WARM_E_INVALID). No system call is made unless the daemon has stopped or restarted, or a new segment must be mapped. Structure
+ * and id are checked; the payload's checksum is not, unless WARM_VERIFY asks for it. With WARM_COPY the view holds no slot back
+ * (it counts as one of WARM_VIEWS_MAX); attaching to a daemon reads in place all the same.
+ * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_ACCESS, WARM_E_LIMIT
+ *           (WARM_VIEWS_MAX), WARM_E_CORRUPT (with the id in the message), WARM_E_UNSUPPORTED (WARM_COPY where the kernel forbids
  *           process_vm_readv), WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: the view and everything it points to live until warm_release; the record may be replaced or removed meanwhile.
  * Threads:  any. A view may be read by all threads and released by any one of them.
@@ -423,8 +449,8 @@ WARM_EXPORT int warm_get(warm_client *client, const void *id, size_t id_bytes, u
 
 /* Gets many: `ret_codes[i]` is what warm_get would return for ids[i], and `ret_views[i]` is filled where that is WARM_OK. Ids are
  * worked off in groups of 64, whose waits for memory overlap: several times cheaper than so many gets.
- * Returns:  WARM_OK when every id has a code; WARM_E_INVALID before anything was read. warm_last_error() speaks of the last id
- *           that failed otherwise than by WARM_E_NOT_FOUND.
+ * Returns:  WARM_OK when every id has a code; WARM_E_INVALID before anything was read (also: a view of them is held).
+ *           warm_last_error() speaks of the last id that failed otherwise than by WARM_E_NOT_FOUND.
  * Lifetime: as in warm_get, each view by itself.
  * Threads:  any.
  * Blocks:   no, unless the daemon restarts: then up to the deadline, once for all ids.
@@ -484,7 +510,7 @@ typedef struct warm_scalars {
   { sizeof(warm_scalars), 0, 0, 0, 0, 0, 0.0f, 0.0f, 0.0f, 0, { 0, 0, 0, 0 } }
 
 /* Gets the scalars of the memory with this id. Takes no pin; the embedding is not touched. It does not count as a get.
- * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_LIMIT (of the id),
+ * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_ACCESS, WARM_E_LIMIT (of the id),
  *           WARM_E_CORRUPT, WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: values are copied, all of one moment.
  * Threads:  any.
@@ -505,7 +531,9 @@ WARM_EXPORT int warm_release(warm_client *client, warm_view *view) WARM_NOEXCEPT
 #define WARM_VIEW_REMOVED 2u  /* the id names nothing */
 
 /* Says whether the store still holds what a view shows. `ret_state` receives WARM_VIEW_*.
- * Returns:  WARM_OK, WARM_E_STALE, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_CORRUPT, WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Returns:  WARM_OK, WARM_E_STALE (from before a fork; or the daemon did not take this client's pins back, because it serves
+ *           another store, for one), WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_ACCESS, WARM_E_CORRUPT,
+ *           WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: the view is unchanged.
  * Threads:  any.
  * Blocks:   like warm_get.
@@ -513,8 +541,8 @@ WARM_EXPORT int warm_release(warm_client *client, warm_view *view) WARM_NOEXCEPT
 WARM_EXPORT int warm_view_check(warm_client *client, const warm_view *view, uint32_t *ret_state) WARM_NOEXCEPT;
 
 /* Asks whether a record with this id is there; makes no view.
- * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_CORRUPT, WARM_E_NOMEM,
- *           WARM_E_SYSTEM.
+ * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_ACCESS, WARM_E_CORRUPT,
+ *           WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: nothing is kept.
  * Threads:  any.
  * Blocks:   like warm_get.
@@ -611,9 +639,9 @@ typedef struct warm_recall_info {
  * call is never missed. Hits come in order, best first, equal scores by the bytes of their ids; `ret_count` receives how many.
  * There must be room for `limit` of them in `ret_hits`. `ret_info` may be NULL.
  * Returns:  WARM_OK (also with no hit), WARM_E_INVALID (a NaN or infinity in the query, other dimensions than the store's),
- *           WARM_E_LIMIT (limit above WARM_RECALL_MAX, or not so many views left), WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_NOMEM,
- *           WARM_E_CORRUPT (a segment that records name is not in the store; single damaged records are counted and left out),
- *           WARM_E_SYSTEM.
+ *           WARM_E_LIMIT (limit above WARM_RECALL_MAX, or not so many views left), WARM_E_BUSY, WARM_E_UNAVAILABLE,
+ *           WARM_E_ACCESS, WARM_E_NOMEM, WARM_E_CORRUPT (a segment that records name is not in the store; single damaged records
+ *           are counted and left out), WARM_E_SYSTEM.
  * Lifetime: each hit is a view: it lives until warm_hits_release or warm_release. The query is read before it returns.
  * Threads:  any. The library has no threads of its own: for more than one, see warm_recall_open.
  * Blocks:   no, unless the daemon restarts: then up to the deadline. It takes as long as reading all embeddings takes.
@@ -672,7 +700,7 @@ WARM_EXPORT int warm_recall_close(warm_recall_scan *scan, warm_hit *ret_hits, si
 /* ---- Order and change ---------------------------------------------------------------------------------------------- */
 
 /* The sequence of the last change that every process sees. It is not below that of any call that returned before.
- * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (another daemon has come and cannot be reached).
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (another daemon has come and cannot be reached), WARM_E_ACCESS.
  * Lifetime: the value is copied.
  * Threads:  any.
  * Blocks:   no; no system call is made unless the daemon has restarted: then up to the deadline.
@@ -681,9 +709,10 @@ WARM_EXPORT int warm_sequence_get(warm_client *client, uint64_t *ret_sequence) W
 
 /* Waits until a change later than `after` is visible; `ret_sequence` (may be NULL) receives the sequence of the last one.
  * `timeout_ms` is this call's own: 0 is one look, UINT32_MAX is for ever. An `after` that lies ahead is waited for all the same.
- * A restart of the daemon ends no wait.
+ * Neither a restart of the daemon ends a wait nor a signal: whoever must stop soon waits in short steps. When another store's
+ * daemon has come, `after` is held against that one's sequences: caveat 5.
  * Returns:  WARM_OK; WARM_E_BUSY: nothing later was visible before the deadline; WARM_E_UNAVAILABLE: nor was there a daemon;
- *           WARM_E_INVALID, WARM_E_NOMEM, WARM_E_SYSTEM.
+ *           WARM_E_ACCESS; WARM_E_INVALID, WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: nothing is kept.
  * Threads:  any; each thread waits by itself.
  * Blocks:   up to timeout_ms, asleep.
@@ -705,9 +734,11 @@ typedef struct warm_change {
 
 /* Says what changed after the change `after`, in order and without a gap: up to `changes` of them, fewer when the ids do not fit
  * or when no more were made. `change_bytes` is sizeof(warm_change). `ids` has room for `ids_capacity` bytes, WARM_ID_BYTES_MAX at
- * least. The daemon remembers the last 65,535 changes that it made, fewer when their ids have more than 4 MiB together. Whoever
- * gets WARM_E_GONE takes warm_sequence_get, walks the store, and goes on from that sequence.
- * Returns:  WARM_OK (*ret_count is 0 when nothing changed), WARM_E_GONE, WARM_E_INVALID, WARM_E_UNAVAILABLE, WARM_E_CORRUPT.
+ * least. The daemon remembers the last 65,535 changes that it made itself, fewer when their ids have more than 4 MiB together: a
+ * restart, also in order, forgets all of them. An `after` above the last change is of another store, or a power cut took it back.
+ * Whoever gets WARM_E_GONE takes warm_sequence_get, walks the store, and goes on from that sequence.
+ * Returns:  WARM_OK (*ret_count is 0 when nothing changed), WARM_E_GONE (not remembered, or never made), WARM_E_INVALID,
+ *           WARM_E_UNAVAILABLE, WARM_E_ACCESS, WARM_E_CORRUPT.
  * Lifetime: everything is copied into the caller's memory.
  * Threads:  any.
  * Blocks:   no, unless the daemon restarts: then up to the deadline.
@@ -750,8 +781,8 @@ typedef struct warm_session {
  * `*ret_count` is how many there are; the first `sessions` are stored. `session_bytes` is sizeof(warm_session). The daemon
  * counts after the call began, and ten times a second at most: who asks more often waits for the next count. A session that is
  * just opening or ending may be left out.
- * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (no answer before the deadline), WARM_E_CORRUPT, WARM_E_NOMEM,
- *           WARM_E_SYSTEM.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (no answer before the deadline), WARM_E_ACCESS, WARM_E_CORRUPT,
+ *           WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: values are copied. `ret_sessions` may be NULL when `sessions` is 0.
  * Threads:  any.
  * Blocks:   up to the deadline.
@@ -778,8 +809,8 @@ WARM_EXPORT int warm_cursor_open(warm_client *client, const warm_filter *filter,
  * end, 0 is. `flags`: WARM_VERIFY, WARM_COPY. A damaged record is WARM_E_CORRUPT, named by the message; the cursor stands behind
  * it then and may go on.
  * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_STALE (the cursor is from before a fork), WARM_E_BUSY, WARM_E_UNAVAILABLE,
- *           WARM_E_LIMIT (WARM_VIEWS_MAX), WARM_E_CORRUPT, WARM_E_UNSUPPORTED, WARM_E_NOMEM, WARM_E_SYSTEM. After any of them the
- *           cursor may go on.
+ *           WARM_E_ACCESS, WARM_E_LIMIT (WARM_VIEWS_MAX), WARM_E_CORRUPT, WARM_E_UNSUPPORTED, WARM_E_NOMEM, WARM_E_SYSTEM. After
+ *           any of them the cursor may go on.
  * Lifetime: each view lives until its own warm_release.
  * Threads:  one at a time.
  * Blocks:   no, unless the daemon restarts: then up to the deadline.
@@ -819,9 +850,10 @@ WARM_EXPORT int warm_cursor_next_items(warm_cursor *cursor, uint32_t item_bytes,
  * Since:    0.1 */
 WARM_EXPORT int warm_cursor_close(warm_cursor *cursor) WARM_NOEXCEPT;
 
-/* Counts the records that pass a filter. Without one (NULL, or WARM_FILTER_INIT as it is) it reads one number; else it walks.
- * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_LIMIT (id_prefix), WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_CORRUPT (a damaged record
- *           cannot be judged), WARM_E_NOMEM, WARM_E_SYSTEM.
+/* Counts the records that pass a filter. Without one (NULL, or WARM_FILTER_INIT as it is) it reads one number, also while no
+ * daemon is there; else it walks.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_LIMIT (id_prefix), WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_ACCESS, WARM_E_CORRUPT (a
+ *           damaged record cannot be judged), WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: the filter is copied.
  * Threads:  any.
  * Blocks:   no, unless the daemon restarts: then up to the deadline.
@@ -853,7 +885,7 @@ typedef struct warm_chunk {
   { sizeof(warm_chunk), 0, NULL, 0, 0, 0, { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 0, { 0, 0, 0, 0 } }
 
 /* How many chunks the store has now.
- * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE.
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE, WARM_E_ACCESS.
  * Lifetime: values are copied.
  * Threads:  any.
  * Blocks:   no, unless the daemon restarts: then up to the deadline.
@@ -861,7 +893,8 @@ typedef struct warm_chunk {
 WARM_EXPORT int warm_chunk_count(warm_client *client, uint64_t *ret_chunks) WARM_NOEXCEPT;
 
 /* Opens the chunk with this number, from 0 on.
- * Returns:  WARM_OK, WARM_E_NOT_FOUND (the store has not so many), WARM_E_INVALID, WARM_E_UNAVAILABLE, WARM_E_NOMEM.
+ * Returns:  WARM_OK, WARM_E_NOT_FOUND (the store has not so many), WARM_E_INVALID, WARM_E_UNAVAILABLE, WARM_E_ACCESS,
+ *           WARM_E_NOMEM.
  * Lifetime: `rows` is mapped until warm_chunk_close; warm_close is refused before.
  * Threads:  any; an open chunk may be read by all threads, checked and closed by one at a time.
  * Blocks:   no, unless the daemon restarts: then up to the deadline.
@@ -870,7 +903,7 @@ WARM_EXPORT int warm_chunk_open(warm_client *client, uint64_t chunk, warm_chunk 
 
 /* Clears the bits of rows that changed since the chunk was opened, and counts the others.
  * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_STALE (from before a fork; or the socket's daemon serves another store now),
- *           WARM_E_UNAVAILABLE.
+ *           WARM_E_UNAVAILABLE, WARM_E_ACCESS.
  * Lifetime: the chunk stays open.
  * Threads:  one at a time.
  * Blocks:   no, unless the daemon restarts: then up to the deadline.
@@ -900,7 +933,7 @@ typedef struct warm_stats {
   uint32_t struct_bytes;          /* WARM_STATS_INIT sets it */
   uint32_t io_backend;            /* 1: io_uring, 2: threads */
   uint64_t records;               /* store: live records */
-  uint64_t capacity;              /* store: records it may hold at most */
+  uint64_t capacity;              /* store: slots at most */
   uint64_t slots_allocated;       /* store: slots with space behind them */
   uint64_t slots_free;            /* slots that a put may use at once */
   uint64_t slots_waiting;         /* dead slots that wait for a checkpoint or for grace */
@@ -939,10 +972,11 @@ typedef struct warm_stats {
   { sizeof(warm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Reads the daemon's status page, and looks whether the daemon is there. O(1).
- * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (the daemon is gone and did not come back before the deadline).
+ * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (the daemon is gone and did not come back before the deadline),
+ *           WARM_E_ACCESS.
  * Lifetime: values are copied; each is right by itself, they are not of one moment.
  * Threads:  any.
- * Blocks:   no, unless the daemon restarts.
+ * Blocks:   no, but while the daemon is away up to the deadline.
  * Since:    0.1 */
 WARM_EXPORT int warm_stats_get(warm_client *client, warm_stats *ret_stats) WARM_NOEXCEPT;
 

@@ -153,6 +153,35 @@ Test(views, close_is_refused_while_views_are_out) {
   support_daemon_free(daemon);
 }
 
+Test(views, a_view_that_holds_a_record_is_not_filled_again, .init = with_daemon, .fini = without_daemon) {
+  put("one", 1, "first");
+  put("two", 2, "second");
+  warm_view views[2] = {WARM_VIEW_INIT, WARM_VIEW_INIT};
+  cr_assert_ok(warm_get(client, "one", 3, 0, &views[1]));
+  cr_assert_code(warm_get(client, "two", 3, 0, &views[1]), WARM_E_INVALID);
+  cr_assert_not_null(strstr(warm_last_error(), "id one"), "%s", warm_last_error());
+  const warm_id ids[2] = {{"one", 3}, {"two", 3}};
+  int32_t codes[2];
+  cr_assert_code(warm_get_many(client, ids, 2, 0, views, codes), WARM_E_INVALID);
+  warm_cursor* cursor = NULL;
+  size_t count = 0;
+  cr_assert_ok(warm_cursor_open(client, NULL, &cursor));
+  cr_assert_code(warm_cursor_next(cursor, 0, views, 2, &count), WARM_E_INVALID);
+  assert_shows(&views[1], "one", 1, "first");
+  /* A close says all that is in its way. */
+  cr_assert_code(warm_close(client), WARM_E_BUSY);
+  cr_assert_not_null(strstr(warm_last_error(), "views held: 1, recalls open: 0, cursors and chunks open: 1"), "%s",
+                     warm_last_error());
+  cr_assert_ok(warm_cursor_close(cursor));
+  warm_view copy = views[1];
+  cr_assert_ok(warm_release(client, &views[1]));
+  cr_assert_ok(warm_get(client, "two", 3, 0, &views[1]));
+  /* A copy of a view that was released elsewhere holds nothing. */
+  cr_assert_ok(warm_get(client, "one", 3, 0, &copy));
+  cr_assert_ok(warm_release(client, &copy));
+  cr_assert_ok(warm_release(client, &views[1]));
+}
+
 Test(views, a_second_release_and_a_release_of_nothing_do_nothing, .init = with_daemon, .fini = without_daemon) {
   put("one", 1, "x");
   put("two", 2, "y");

@@ -10,6 +10,7 @@ import math
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import time
@@ -201,6 +202,20 @@ class Orders(Operate):
             self.assertIn(str(waiting.pid), self.ctl('sessions'))
             self.put('end', [0] * 4)
             self.assertEqual(waiting.wait(PATIENCE_S), 0)
+
+    def test_what_nobody_has_handed_back_is_not_counted_as_nothing(self):
+        with subprocess.Popen(self.command('wait'), stdout=subprocess.PIPE) as waiting:
+            while waiting.pid not in {session['pid'] for session in self.json_lines('sessions')}:
+                self.assertIsNone(waiting.poll())
+            os.kill(waiting.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, waiting.pid, os.WSTOPPED)
+            self.daemon.kill()
+            self.daemon.start()
+            session = next(s for s in self.json_lines('sessions') if s['pid'] == waiting.pid)
+            self.assertEqual((session['state'], session['views'], session['view_bytes']), (3, None, None))
+            line = next(line for line in self.ctl('sessions').splitlines() if f' {waiting.pid} ' in line)
+            self.assertRegex(line, r' \? .*unknown')
+            waiting.kill()
 
     def test_a_checkpoint_brings_everything_to_the_device(self):
         self.put('one', [0] * 4)

@@ -83,7 +83,9 @@ class Reload(unittest.TestCase):
         self.addCleanup(lambda: globals().update(CTL=before))
         os.environ['LD_LIBRARY_PATH'] = self.directory
         self.addCleanup(os.environ.pop, 'LD_LIBRARY_PATH')
-        self.assertEqual(self.ctl('status', user=STRANGER).returncode, 1)
+        answer = self.ctl('status', user=STRANGER)
+        self.assertEqual(answer.returncode, 1)
+        self.assertIn(f'may not connect to {self.socket} (mode 0600, user 0, group 0): Permission denied', answer.stderr)
         self.write(f'[access.users]\n{STRANGER} = "read"\n')
         self.reload()
         answer = self.ctl('status', user=STRANGER)
@@ -103,6 +105,37 @@ class Reload(unittest.TestCase):
         self.write('[store]\nprepared_slots = 2048\n')
         self.reload()
         self.assertIn('<4>store.prepared_slots was changed; that holds from the next start on', self.text())
+
+    def test_what_is_fixed_is_not_promised_for_the_next_start(self):
+        for setting in ('capacity = 77', 'segment_bytes = 65536'):
+            self.write('[store]\n' + setting + '\n')
+            self.reload()
+            self.assertRegex(self.text(), '<3>the next start will fail with these settings: the store has .* fixed when it is made')
+            self.assertNotIn('that holds from the next start on', self.text())
+            self.log.truncate(0)
+
+    def test_a_store_that_is_not_as_asked_for_is_a_wrong_setting(self):
+        self.daemon.terminate()
+        self.assertEqual(self.daemon.wait(PATIENCE_S), 0)
+        self.write('[store]\nsegment_bytes = 65536\n')
+        for arguments in (['--dimensions', '8'], ['--capacity', '77'], ['--config', self.config],
+                          ['--socket', '/' + 120 * 'x'], ['--socket', os.path.join(self.directory, 'no', 'sock')]):
+            answer = subprocess.run([DAEMON, '--store', self.directory + '/store', '--socket', self.socket, *arguments],
+                                    capture_output=True, text=True, timeout=PATIENCE_S)
+            self.assertEqual(answer.returncode, 1 if arguments[1].endswith('/no/sock') else 2, answer.stderr)
+            self.assertIn(arguments[1] if arguments[0] == '--socket' else 'fixed when', answer.stderr)
+            self.assertNotIn('.new', answer.stderr)
+
+    def test_a_start_without_a_place_for_its_socket_makes_no_store(self):
+        self.assertEqual(self.ctl('status').returncode, 0)
+        for place, why in ((self.socket, 'a daemon answers'), (os.path.join(self.directory, 'no', 'sock'), 'No such file'),
+                           (self.config, 'is not a socket')):
+            store = os.path.join(self.directory, 'new')
+            answer = subprocess.run([DAEMON, '--store', store, '--socket', place], capture_output=True, text=True, timeout=PATIENCE_S)
+            self.assertEqual(answer.returncode, 1, answer.stderr)
+            self.assertIn(place, answer.stderr)
+            self.assertIn(why, answer.stderr)
+            self.assertFalse(os.path.exists(store))
 
 
 if __name__ == '__main__':

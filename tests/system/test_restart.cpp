@@ -1,10 +1,16 @@
 // The daemon dies and comes back under processes that are attached: what they hold stays what it was, what comes new they see,
 // and what was in flight is answered once.
 #include <criterion/criterion.h>
+#include <grp.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
+#include <cstdio>
+#include <fstream>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -231,6 +237,135 @@ Test(restart, two_attached_readers_see_what_is_new_and_keep_what_they_hold_when_
 }
 Test(restart, two_attached_readers_see_what_is_new_and_keep_what_they_hold_when_the_daemon_is_stopped) {
   readers_outlive_daemons(false);
+}
+
+namespace {
+
+// Whether this kind of read has noticed that another store is served. Key 0 was in the old one, key 5 is in the new one.
+using Notices = bool (*)(warm_client* client, const warm_view& held);
+const Notices kReads[] = {
+    [](warm_client* client, const warm_view&) {
+      warm_view view = WARM_VIEW_INIT;
+      const std::string id = record_id(0);
+      const int code = warm_get(client, id.data(), id.size(), 0, &view);
+      warm_release(client, &view);
+      return code == WARM_E_NOT_FOUND;
+    },
+    [](warm_client* client, const warm_view&) { return check_record(client, kShape, 5) == WARM_OK; },
+    [](warm_client* client, const warm_view&) {
+      const std::string id = record_id(0);
+      return warm_exists(client, id.data(), id.size()) == WARM_E_NOT_FOUND;
+    },
+    [](warm_client* client, const warm_view& held) {
+      uint32_t state = 0;
+      return warm_view_check(client, &held, &state) == WARM_E_STALE;
+    },
+    [](warm_client* client, const warm_view&) {
+      uint64_t sequence = 0;
+      return warm_sequence_get(client, &sequence) == WARM_OK && sequence == 1;
+    },
+    [](warm_client* client, const warm_view&) {
+      uint64_t count = 0;
+      return warm_count(client, nullptr, &count) == WARM_OK && count == 1;
+    },
+    [](warm_client* client, const warm_view& held) {
+      warm_change change;
+      char ids[WARM_ID_BYTES_MAX];
+      size_t count = 0;
+      return warm_changes(client, held.sequence, sizeof change, &change, 1, ids, sizeof ids, &count) == WARM_E_GONE;
+    },
+};
+
+}  // namespace
+
+Test(restart, readers_notice_that_a_stopped_daemon_was_replaced_by_one_of_another_store) {
+  StoreOptions options;
+  options.made_by_daemon = true;
+  Daemon daemon(options);
+  daemon.start();
+  const std::string id = record_id(0);
+  std::vector<std::unique_ptr<Client>> readers;
+  std::vector<warm_view> held(std::size(kReads), warm_view WARM_VIEW_INIT);
+  for (warm_view& view : held) {
+    readers.push_back(std::make_unique<Client>(daemon, 500));
+    // Two: the new store must not reach this sequence.
+    if (readers.size() == 1) {
+      cr_assert_eq(put_record(*readers[0], kShape, 1, 1), WARM_OK);
+      cr_assert_eq(put_record(*readers[0], kShape, 0, 1), WARM_OK);
+    }
+    cr_assert_eq(warm_get(*readers.back(), id.data(), id.size(), 0, &view), WARM_OK);
+  }
+  cr_assert(daemon.stop() == exit_code(0));
+  // Without a daemon they go on, however often they look for one.
+  for (size_t i = 0; i < std::size(kReads); ++i) {
+    cr_assert_eq(check_record(*readers[i], kShape, 0), WARM_OK);
+    cr_assert(!kReads[i](*readers[i], held[i]), "read %zu", i);
+  }
+  uint64_t count = 0;
+  cr_assert_eq(warm_count(*readers[0], nullptr, &count), WARM_OK, "%s", warm_last_error());
+  cr_assert_eq(count, 2);
+  cr_assert_eq(std::rename(daemon.store().c_str(), (daemon.directory() + "/old").c_str()), 0);
+  daemon.start();
+  cr_assert_eq(put_record(Client(daemon), kShape, 5, 1), WARM_OK);
+  for (size_t i = 0; i < std::size(kReads); ++i) {
+    const base::Deadline deadline = base::Deadline::after_ns(kPatienceNs);
+    while (!kReads[i](*readers[i], held[i])) cr_assert(!deadline.passed(), "read %zu never noticed", i);
+    cr_assert(mismatch(kShape, 0, held[i]) == nullptr, "the view is what it was");
+    cr_assert_eq(warm_release(*readers[i], &held[i]), WARM_OK);
+    cr_assert_eq(readers[i]->close(), WARM_OK);
+  }
+}
+
+namespace {
+
+constexpr uid_t kStranger = 54'321;
+
+// Holds a view, is then turned away by the next daemon, and looks whether the view is what it was.
+int turned_away(const Daemon& daemon, Board& board) {
+  if (::setgroups(0, nullptr) != 0 || ::setgid(kStranger) != 0 || ::setuid(kStranger) != 0) return 1;
+  if (::prctl(PR_SET_DUMPABLE, 1) != 0) return 2;  // /proc/self is ours again
+  warm_client* client = nullptr;
+  if (daemon.try_open(&client, kTimeoutMs) != WARM_OK) return 3;
+  warm_view view = WARM_VIEW_INIT;
+  const std::string id = record_id(0);
+  if (warm_get(client, id.data(), id.size(), 0, &view) != WARM_OK) return 4;
+  board.ready.advance();
+  if (!board.life.wait_for(1, base::Deadline::after_ns(kPatienceNs))) return 5;
+  if (put_record(client, kShape, 1, 1) != WARM_E_ACCESS) return 6;
+  if (warm_exists(client, id.data(), id.size()) != WARM_E_ACCESS) return 7;
+  board.looked.advance();
+  if (!board.life.wait_for(2, base::Deadline::after_ns(kPatienceNs))) return 8;
+  return mismatch(kShape, 0, view) == nullptr ? 0 : 9;
+}
+
+}  // namespace
+
+Test(restart, who_has_lost_his_access_hears_so_and_nobody_waits_for_him, .disabled = ::geteuid() != 0) {
+  constexpr uint64_t kSlots = 1024;
+  StoreOptions options;
+  options.capacity = kSlots;
+  options.failpoints = false;  // their file is not the stranger's
+  Daemon daemon(options);
+  cr_assert_eq(::chmod(daemon.directory().c_str(), 0755), 0);
+  std::ofstream(daemon.configuration_path()) << "[access.users]\n" << kStranger << " = \"write\"\n";
+  daemon.start();
+  const Client client(daemon);
+  cr_assert_eq(put_record(client, kShape, 0, 1), WARM_OK);
+  Shared<Board> board;
+  Process stranger = Process::fork([&] { return turned_away(daemon, *board); });
+  board->ready.await(1, "the stranger holds a view");
+  std::ofstream(daemon.configuration_path()) << "";
+  daemon.restart();
+  cr_assert_eq(put_record(client, kShape, 0, 2), WARM_OK, "%s", warm_last_error());
+  cr_assert_eq(stats_of(client).orphans, 1);
+  board->life.advance();
+  board->looked.await(1, "the stranger is turned away");
+  await_stats(client, "the stranger's pins are known", [](const warm_stats& stats) { return stats.orphans == 0; });
+  for (uint32_t version = 3; version < 3 * kSlots; ++version) {
+    cr_assert_eq(put_record(client, kShape, 0, version), WARM_OK, "%s", warm_last_error());
+  }
+  board->life.advance();
+  cr_assert(stranger.wait() == exit_code(0));
 }
 
 namespace {

@@ -80,6 +80,17 @@ class Units(unittest.TestCase):
                 if one != other:
                     self.assertIn('%i', other, f'{name}: {key}')
 
+    def test_no_setting_is_given_twice(self):
+        lists = {'SystemCallFilter'}  # what follows is added
+        for unit in UNITS:
+            keys = [key for key, _ in settings_of(unit) if key not in lists]
+            self.assertEqual(sorted(set(keys)), sorted(keys), unit)
+
+    def test_who_reads_the_numbers_need_not_be_in_the_group_that_may_write(self):
+        groups = {os.path.basename(unit): dict(settings_of(unit)).get('SocketGroup') for unit in UNITS if unit.endswith('.socket')}
+        self.assertEqual(groups, {'warmtierd.socket': 'warmtier', 'warmtierd@.socket': 'warmtier',
+                                  'warmtierd-metrics.socket': 'warmtier-metrics', 'warmtierd-metrics@.socket': 'warmtier-metrics'})
+
     def test_every_line_of_hardening_has_its_reason(self):
         for unit in (u for u in UNITS if u.endswith('.service')):
             hardening = text_of(unit).split('# ----')[1]

@@ -150,6 +150,11 @@ Test(config, a_reload_names_the_keys_that_wait_for_the_next_start) {
   wanted.access.others = layout::Access::read;
   const std::vector<std::string> expected = {"store.prepared_slots", "daemon.socket"};
   cr_assert(only_at_start(running, wanted) == expected);
+  // What is fixed when the store is made waits for no start.
+  wanted = running;
+  wanted.dimensions = kDimensionsDefault + 1;
+  wanted.segment_bytes = layout::kSegmentBytesMin;
+  cr_assert(only_at_start(running, wanted).empty());
   // A wish that says what holds anyway changes nothing.
   wanted = running;
   wanted.dimensions = kDimensionsDefault;

@@ -931,7 +931,7 @@ Test(intake, listener_replaces_a_stale_socket_and_leaves_a_live_one_and_other_fi
   const std::string file = directory.path() + "/file";
   base::Fd made(::open(file.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
   cr_assert_eq(listen_at(file, 0600).error().code, WARM_E_EXISTS);
-  cr_assert_eq(listen_at(directory.path() + "/" + std::string(120, 'x'), 0600).error().code, WARM_E_LIMIT);
+  cr_assert_eq(listen_at(directory.path() + "/" + std::string(120, 'x'), 0600).error().code, WARM_E_INVALID);
 }
 
 // ---- accepting, and giving up ----------------------------------------------------------------------------------------------
