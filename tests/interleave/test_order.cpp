@@ -334,7 +334,7 @@ INTERLEAVING(order, a_dead_daemons_feed_does_not_say_that_nothing_changed, store
   warm_change changes[4];
   char ids[WARM_ID_BYTES_MAX];
   size_t count = 0;
-  scene.daemon().stop_and_start();
+  scene.daemon().restart();  // not a stop in order: its page would say so
   const Client other(scene.daemon());
   must_put(other, "Y", 1);
   scene.leave_out();
