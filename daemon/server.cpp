@@ -258,8 +258,9 @@ base::Result<bool> is_empty_place(int directory) {
     if (std::strcmp(name, io::kStoreLockName) == 0 || std::strcmp(name, store::kUnfinishedTierName) == 0) return true;
     if (std::strcmp(name, "content") != 0 && std::strcmp(name, "channels") != 0) return false;
     auto inside = is_empty_directory(directory, name, [](const char*) { return false; });
-    if (!inside) trouble = pass(std::move(inside));
-    return inside && *inside;
+    if (inside) return *inside;
+    trouble = pass(std::move(inside));
+    return false;
   });
   if (!trouble) return pass(std::move(trouble));
   return empty;

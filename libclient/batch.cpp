@@ -70,7 +70,7 @@ class Batch {
         continue;
       }
       if (!fits_lane(*made)) {
-        large_ = std::move(*made);
+        large_ = *made;
         large_index_ = next_++;
         return;
       }

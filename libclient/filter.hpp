@@ -13,7 +13,7 @@ namespace warmtier::libclient {
 class Filter {
  public:
   // NULL: every record. WARM_E_INVALID with the field that is wrong.
-  static base::Result<Filter> make(const warm_filter* filter);
+  static base::Result<Filter> make(const warm_filter* wanted);
 
   // Every record passes.
   [[nodiscard]] bool everything() const noexcept { return everything_; }

@@ -36,7 +36,7 @@ struct Lengths {
 class Query {
  public:
   // Checks everything but the dimensions of the store. WARM_E_INVALID, WARM_E_LIMIT.
-  static base::Result<Query> make(const warm_query& query, uint64_t now_ns);
+  static base::Result<Query> make(const warm_query& wanted, uint64_t now_ns);
 
   [[nodiscard]] uint32_t dimensions() const noexcept { return dimensions_; }
   [[nodiscard]] uint32_t limit() const noexcept { return limit_; }

@@ -82,9 +82,9 @@ base::Status check_access(const StoreLimits& limits, layout::Access needed);
 
 [[nodiscard]] bool fits_lane(const OutgoingRequest& request) noexcept;
 
-// Publishes or sends. `request.header` says what is asked for; who asks is filled in here. An error: certainly nothing is
+// Publishes or sends. `outgoing.header` says what is asked for; who asks is filled in here. An error: certainly nothing is
 // carried out.
-base::Result<Request> submit(ClientState& state, ThreadRecord& me, OutgoingRequest& request, Patience& patience);
+base::Result<Request> submit(ClientState& state, ThreadRecord& me, OutgoingRequest& outgoing, Patience& patience);
 
 // The steps of a submit, for who hands in many.
 // The link to publish on, with a daemon behind it. Links live as long as the client.
