@@ -31,7 +31,8 @@ class Manager {
     socket_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    std::strcpy(address.sun_path, path_.c_str());
+    cr_assert_lt(path_.size(), sizeof address.sun_path);
+    path_.copy(address.sun_path, path_.size());
     cr_assert(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
   }
   // The daemon, handed everything that is kept.

@@ -103,7 +103,7 @@ Test(http, nonsense_ends_that_connection_alone) {
       "GET /here HTTP/9.9\r\nHost: x\r\n\r\n",
       "POST /here HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
       "POST /here HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
-      "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+      {'\x16', '\x03', '\x01', '\x02', '\x00', '\x01', '\x00', '\x01', '\xfc', '\x03', '\x03'},  // a TLS hello
   };
   std::vector<base::Fd> left;
   for (const std::string& bytes : nonsense) {
