@@ -157,7 +157,8 @@ class RawClient {
     socket_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    std::strcpy(address.sun_path, path.c_str());
+    cr_assert_lt(path.size(), sizeof address.sun_path);
+    path.copy(address.sun_path, path.size());
     connected_ = ::connect(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
   }
   static layout::Hello hello() {

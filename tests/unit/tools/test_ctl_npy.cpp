@@ -88,8 +88,8 @@ Test(ctl_npy, no_dictionary_is_taken_for_one) {
         "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)} more",
         "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), 'more': 1}", "{'descr: '<f4'",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1"
-        ",1,1,1,1,1,1)}"}) {
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1"
+         ",1,1,1,1,1,1)}")}) {
     assert_refused(wrong, "dictionary");
   }
 }

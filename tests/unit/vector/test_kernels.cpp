@@ -209,8 +209,8 @@ Test(kernels, every_count_of_rows_and_queries_is_served_and_nothing_beyond_it) {
 }
 
 Test(kernels, extreme_values_are_right_or_say_that_they_left_the_range) {
-  constexpr float kExtremes[] = {0.0f,   -0.0f, 1e-45f, -1e-45f, FLT_MIN, -1e-40f, 1.0f,    -3.0f,
-                                 1e-20f, 1e19f, -1e19f, 1e38f,   -1e38f,  FLT_MAX, -FLT_MAX};
+  static constexpr float kExtremes[] = {0.0f,   -0.0f, 1e-45f, -1e-45f, FLT_MIN, -1e-40f, 1.0f,    -3.0f,
+                                        1e-20f, 1e19f, -1e19f, 1e38f,   -1e38f,  FLT_MAX, -FLT_MAX};
   constexpr size_t kSame = std::size(kExtremes);
   for (const uint32_t dimensions : kDimensions) {
     // Rows of one value each, rows of all of them in turn, rows of tiny ones only.
