@@ -560,7 +560,8 @@ base::Status Scan::resolve(size_t q, Patience& patience, Outcome& outcome) {
   Pass& pass = *pass_;
   std::vector<Item> items;
   for (const Candidate& candidate : pass.rankings[q].candidates()) items.push_back({.candidate = candidate, .view = {}});
-  std::unordered_set<uint64_t> taken;  // put words: a record has one
+  // By ids: between two looks at one it may have been replaced again, and its put is another then.
+  std::unordered_set<std::string> taken;
   base::Status failed;
   {
     Reader reader(state_, pass);
@@ -646,7 +647,7 @@ base::Status Scan::resolve(size_t q, Patience& patience, Outcome& outcome) {
       continue;
     }
     HeldView held(state_, view);
-    if (!taken.insert(now.put).second && WARM_RULE("client.recall_takes_once")) {
+    if (!taken.insert(now.id).second && WARM_RULE("client.recall_takes_once")) {
       ++next;
       continue;
     }

@@ -164,3 +164,27 @@ INTERLEAVING(recall, an_id_is_recalled_once_while_two_lines_of_it_live, store_of
   if (seen.code != WARM_OK) return "the recall failed";
   return seen.count == 1 && seen.version == 2 ? nullptr : "one id was recalled twice";
 }
+
+// It is replaced once more between the looks at its two lines: they name records with different puts.
+INTERLEAVING(recall, an_id_is_recalled_once_though_it_is_replaced_between_two_looks, store_of(4), "client.recall_takes_once") {
+  const Client client(scene.daemon());
+  const Client other(scene.daemon());
+  must_put(client, "X", 1);
+  Actor writer;
+  Actor reader;
+  Recalled seen;
+  scene.leave_out();
+  Stop named = scene.daemon_at("store.feed_stored");
+  Stop second = scene.at("client.recall_before_id", reader.tid(), 1);
+  writer.begin([&] { must_put(other, "X", 2); });
+  named.reached();  // the old line's death is not stored
+  reader.begin([&] { seen = recall(client); });
+  second.reached();
+  named.go();
+  writer.end();
+  must_put(other, "X", 3);
+  second.go();
+  reader.end();
+  if (seen.code != WARM_OK) return "the recall failed";
+  return seen.count == 1 ? nullptr : "one id was recalled twice";
+}
