@@ -97,6 +97,7 @@ uint32_t publish_held(const Link& link, uint32_t lane, uint32_t tid, const Run& 
   layout::LaneLock& lock = link.lock(lane);
   WARM_FAILPOINT("client.lane_locked");
   if (layout::load_relaxed(lock.busy_since_ns) != 0) layout::store_relaxed(lock.busy_since_ns, 0);
+  WARM_FAILPOINT("client.doubt_cleared");  // most often nobody had doubted: no byte differs from the point before
   layout::store_relaxed(lock.holder_tid, tid);
   WARM_FAILPOINT("client.lane_thread_named");
   layout::store_relaxed(lock.holder, link.session);
