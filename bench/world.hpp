@@ -10,6 +10,7 @@
 
 #include "bench/measure.hpp"
 #include "layout/layout.hpp"
+#include "tests/support/chance.hpp"
 #include "tests/support/daemon.hpp"
 #include "warmtier/warmtier.h"
 
@@ -28,12 +29,7 @@ struct Settings {
   uint64_t checkpoint_interval_ms = 0;  // 0: the daemon's own
 };
 
-constexpr uint64_t mix(uint64_t x) noexcept {
-  x += 0x9E37'79B9'7F4A'7C15ULL;
-  x = (x ^ (x >> 30)) * 0xBF58'476D'1CE4'E5B9ULL;
-  x = (x ^ (x >> 27)) * 0x94D0'49BB'1331'11EBULL;
-  return x ^ (x >> 31);
-}
+using tests::support::mix;
 
 // "memory:487301962": digits that follow from the key and leap from one to the next, because ids that arrive in their own order
 // would be a gift to a tree.

@@ -3,15 +3,10 @@
 #include <cstdio>
 #include <cstring>
 
+#include "tests/support/chance.hpp"
+
 namespace warmtier::tests::support {
 namespace {
-
-constexpr uint64_t mix(uint64_t x) {
-  x += 0x9E37'79B9'7F4A'7C15ULL;
-  x = (x ^ (x >> 30)) * 0xBF58'476D'1CE4'E5B9ULL;
-  x = (x ^ (x >> 27)) * 0x94D0'49BB'1331'11EBULL;
-  return x ^ (x >> 31);
-}
 
 enum Purpose : uint64_t { kScalars = 1, kLength = 2, kEmbedding = 3, kContent = 4 };
 

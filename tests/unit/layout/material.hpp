@@ -16,6 +16,7 @@
 #include "layout/control.hpp"
 #include "layout/layout.hpp"
 #include "layout/record.hpp"
+#include "tests/support/chance.hpp"
 
 namespace warmtier::tests::layout {
 
@@ -47,21 +48,7 @@ class GuardedBytes {
   std::byte* memory_ = nullptr;
 };
 
-// splitmix64: the same numbers in every run.
-class Chance {
- public:
-  explicit Chance(uint64_t seed) : state_(seed) {}
-  uint64_t next() {
-    uint64_t z = (state_ += 0x9E37'79B9'7F4A'7C15ULL);
-    z = (z ^ (z >> 30)) * 0xBF58'476D'1CE4'E5B9ULL;
-    z = (z ^ (z >> 27)) * 0x94D0'49BB'1331'11EBULL;
-    return z ^ (z >> 31);
-  }
-  uint64_t below(uint64_t n) { return next() % n; }
-
- private:
-  uint64_t state_;
-};
+using support::Chance;
 
 // Changes up to four places of `bytes`, mostly near the front where the fields are: a bit, a byte, or a word of interest.
 inline void mutate(std::span<std::byte> bytes, Chance& chance) {

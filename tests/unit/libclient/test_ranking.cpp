@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "libclient/ranking.hpp"
+#include "tests/support/chance.hpp"
 
 using namespace warmtier;
 using namespace warmtier::libclient;
@@ -21,15 +22,7 @@ namespace {
 constexpr uint64_t kDayNs = 86'400'000'000'000;
 constexpr uint64_t kNow = 20'000 * kDayNs;
 
-uint64_t random_state = 7;
-uint64_t random_bits() {
-  random_state += 0x9E37'79B9'7F4A'7C15ULL;
-  uint64_t x = random_state;
-  x = (x ^ (x >> 30)) * 0xBF58'476D'1CE4'E5B9ULL;
-  x = (x ^ (x >> 27)) * 0x94D0'49BB'1331'11EBULL;
-  return x ^ (x >> 31);
-}
-float in_unit() { return static_cast<float>(static_cast<int64_t>(random_bits() >> 40) - (1 << 23)) / (1 << 23); }
+warmtier::tests::support::Chance chance(7);
 
 struct Row {
   alignas(64) float values[784]{};
@@ -69,13 +62,15 @@ float bound_of(const Query& query, const Row& row, uint32_t dimensions) {
 void fill(float* values, uint32_t dimensions, uint64_t kind, const float* near_to) {
   for (uint32_t i = 0; i < dimensions; ++i) {
     switch (kind % 8) {
-      case 0: values[i] = in_unit(); break;
+      case 0: values[i] = chance.in_unit(); break;
       case 1: values[i] = near_to == nullptr ? 1.0f : near_to[i]; break;
-      case 2: values[i] = near_to == nullptr ? -1.0f : std::clamp(near_to[i] * (1 + in_unit() * 1e-6f), -FLT_MAX, FLT_MAX); break;
-      case 3: values[i] = in_unit() * 3e38f; break;
-      case 4: values[i] = in_unit() * 1e-43f; break;
-      case 5: values[i] = std::ldexp(in_unit(), static_cast<int>(random_bits() % 270) - 145); break;
-      case 6: values[i] = i == random_bits() % dimensions ? FLT_MAX : 0.0f; break;
+      case 2:
+        values[i] = near_to == nullptr ? -1.0f : std::clamp(near_to[i] * (1 + chance.in_unit() * 1e-6f), -FLT_MAX, FLT_MAX);
+        break;
+      case 3: values[i] = chance.in_unit() * 3e38f; break;
+      case 4: values[i] = chance.in_unit() * 1e-43f; break;
+      case 5: values[i] = std::ldexp(chance.in_unit(), static_cast<int>(chance.below(270)) - 145); break;
+      case 6: values[i] = i == chance.below(dimensions) ? FLT_MAX : 0.0f; break;
       default: values[i] = 0.0f;
     }
   }
@@ -174,8 +169,8 @@ Test(ranking, the_best_are_kept_in_order_and_equal_ones_by_id) {
   Names names;
   std::vector<Candidate> all;
   for (uint32_t slot = 0; slot < 3000; ++slot) {
-    names.names[slot] = "id " + std::to_string(random_bits() % 1'000'000) + "/" + std::to_string(slot);
-    all.push_back(candidate(slot, static_cast<double>(random_bits() % 40)));
+    names.names[slot] = "id " + std::to_string(chance.below(1'000'000)) + "/" + std::to_string(slot);
+    all.push_back(candidate(slot, static_cast<double>(chance.below(40))));
   }
   Ranking ranking(100);
   for (const Candidate& one : all) ranking.offer(one, names);

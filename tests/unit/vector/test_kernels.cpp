@@ -9,6 +9,7 @@
 #include <new>
 #include <vector>
 
+#include "tests/support/chance.hpp"
 #include "vector/kernels.hpp"
 
 using namespace warmtier::vector;
@@ -22,15 +23,7 @@ constexpr size_t kQueries = 1000;
 constexpr size_t kRows = 11;  // some tiles and a remainder, whatever the tile
 constexpr double kDoubleUnit = 0x1p-53;
 
-uint64_t random_state = 1;
-uint64_t random_bits() {
-  random_state += 0x9E37'79B9'7F4A'7C15ULL;
-  uint64_t x = random_state;
-  x = (x ^ (x >> 30)) * 0xBF58'476D'1CE4'E5B9ULL;
-  x = (x ^ (x >> 27)) * 0x94D0'49BB'1331'11EBULL;
-  return x ^ (x >> 31);
-}
-float in_unit() { return static_cast<float>(static_cast<int64_t>(random_bits() >> 40) - (1 << 23)) / (1 << 23); }
+warmtier::tests::support::Chance chance(1);
 
 // Aligned rows, padded with zeros.
 class Rows {
@@ -167,8 +160,8 @@ Test(kernels, a_thousand_queries_agree_with_a_naive_scan_in_double) {
   for (const uint32_t dimensions : kDimensions) {
     Rows rows(kRows, dimensions);
     Rows queries(kQueries, dimensions);
-    rows.fill([](size_t, uint32_t) { return in_unit(); });
-    queries.fill([](size_t, uint32_t) { return in_unit(); });
+    rows.fill([](size_t, uint32_t) { return chance.in_unit(); });
+    queries.fill([](size_t, uint32_t) { return chance.in_unit(); });
     for (const Kernels* kernels : all_kernels()) {
       // One query, and every remainder of a tile.
       for (size_t from = 0, n = 1; from < kQueries; from += n, n = n % 9 + 1) {
@@ -182,8 +175,8 @@ Test(kernels, a_thousand_queries_agree_with_a_naive_scan_in_double) {
 Test(kernels, every_count_of_rows_and_queries_is_served_and_nothing_beyond_it) {
   Rows rows(10, 33);
   Rows queries(10, 33);
-  rows.fill([](size_t, uint32_t) { return in_unit(); });
-  queries.fill([](size_t, uint32_t) { return in_unit(); });
+  rows.fill([](size_t, uint32_t) { return chance.in_unit(); });
+  queries.fill([](size_t, uint32_t) { return chance.in_unit(); });
   for (const Kernels* kernels : all_kernels()) {
     for (size_t row_count = 0; row_count <= 10; ++row_count) {
       for (size_t query_count = 1; query_count <= 10; ++query_count) {
@@ -217,7 +210,7 @@ Test(kernels, extreme_values_are_right_or_say_that_they_left_the_range) {
     const auto value = [&](size_t row, uint32_t i) {
       if (row < kSame) return kExtremes[row];
       if (row < kSame + 4) return kExtremes[(i * (row - kSame + 1) + row) % kSame];
-      return in_unit() * 1e-42f;
+      return chance.in_unit() * 1e-42f;
     };
     Rows rows(kSame + 6, dimensions);
     rows.fill(value);
@@ -252,8 +245,8 @@ Test(kernels, the_exact_ones_give_the_same_bits_on_every_processor) {
   for (const uint32_t dimensions : kDimensions) {
     Rows rows(40, dimensions);
     rows.fill([](size_t row, uint32_t) {
-      const float spread = row % 3 == 0 ? 1.0f : std::ldexp(1.0f, static_cast<int>(random_bits() % 250) - 140);
-      return in_unit() * spread;
+      const float spread = row % 3 == 0 ? 1.0f : std::ldexp(1.0f, static_cast<int>(chance.below(250)) - 140);
+      return chance.in_unit() * spread;
     });
     for (const Kernels* kernels : all_kernels()) {
       for (size_t i = 0; i + 1 < rows.count(); ++i) judge_exact(*kernels, rows.at(i), rows.at(i + 1), rows.floats);
