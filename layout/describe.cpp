@@ -670,6 +670,9 @@ constexpr std::array<uint64_t, kRegions> make_fingerprints() noexcept {
 
 constexpr std::array<uint64_t, kRegions> kFingerprints = make_fingerprints();
 
+// Protocol 1 is the first.
+constexpr std::array<Dialect, 1> kDialects = {{{.protocol_version = kProtocolVersion, .fingerprints = kFingerprints}}};
+
 }  // namespace
 
 std::span<const Struct> all_structs() noexcept { return kStructs; }
@@ -690,5 +693,7 @@ const char* region_name(Region region) noexcept {
 }
 
 std::array<uint64_t, kRegions> fingerprints() noexcept { return kFingerprints; }
+
+std::span<const Dialect> dialects() noexcept { return kDialects; }
 
 }  // namespace warmtier::layout

@@ -28,4 +28,13 @@ const char* region_name(Region region) noexcept;
 // Changes whenever a field of the region's structs moves, grows or is renamed, or kFormatVersion changes.
 std::array<uint64_t, kRegions> fingerprints() noexcept;
 
+// A version of the protocol and what its hello says of each region.
+struct Dialect {
+  uint32_t protocol_version;
+  std::array<uint64_t, kRegions> fingerprints;
+};
+// Those that a daemon of this source serves: its own first, then the one before it, whose fingerprints stay as numbers when the
+// structs of its time are gone (protocol S2).
+std::span<const Dialect> dialects() noexcept;
+
 }  // namespace warmtier::layout

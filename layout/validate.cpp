@@ -264,11 +264,11 @@ RequestVerdict validate_request(const RequestHeader& request, uint32_t dimension
 namespace {
 
 // A peer of another version is told both numbers; so the version is looked at before the length, which may differ with it.
-Verdict greeting(std::span<const std::byte> bytes, size_t expected_bytes) noexcept {
+Verdict greeting(std::span<const std::byte> bytes, size_t expected_bytes, uint32_t protocol_version) noexcept {
   uint32_t version = 0;
   if (bytes.size() < sizeof(MessageHeader) + sizeof version) return Verdict::truncated;
   std::memcpy(&version, bytes.data() + sizeof(MessageHeader), sizeof version);
-  if (version != kProtocolVersion) return Verdict::unknown_version;
+  if (version != protocol_version) return Verdict::unknown_version;
   return bytes.size() == expected_bytes ? Verdict::good : Verdict::bad_geometry;
 }
 
@@ -300,8 +300,8 @@ Verdict validate_put(std::span<const std::byte> bytes) noexcept {
   return all_zero(m.reserved) ? Verdict::good : Verdict::reserved_not_zero;
 }
 
-Verdict validate_hello(std::span<const std::byte> bytes) noexcept {
-  if (const Verdict verdict = greeting(bytes, sizeof(Hello)); verdict != Verdict::good) return verdict;
+Verdict validate_hello(std::span<const std::byte> bytes, uint32_t protocol_version) noexcept {
+  if (const Verdict verdict = greeting(bytes, sizeof(Hello), protocol_version); verdict != Verdict::good) return verdict;
   Hello m;
   std::memcpy(&m, bytes.data(), sizeof m);
   return m.flags == 0 && m.reserved == 0 ? Verdict::good : Verdict::reserved_not_zero;
@@ -344,14 +344,14 @@ Verdict validate_watch(std::span<const std::byte> bytes) noexcept {
 
 }  // namespace
 
-Verdict validate_message(std::span<const std::byte> bytes) noexcept {
+Verdict validate_message(std::span<const std::byte> bytes, uint32_t protocol_version) noexcept {
   MessageHeader header;
   if (!copy_of(bytes, &header)) return Verdict::truncated;
   if (header.bytes > bytes.size()) return Verdict::truncated;
   if (header.bytes < bytes.size()) return Verdict::bad_geometry;
   switch (static_cast<MessageKind>(header.kind)) {
-    case MessageKind::hello: return validate_hello(bytes);
-    case MessageKind::welcome: return greeting(bytes, sizeof(Welcome));
+    case MessageKind::hello: return validate_hello(bytes, protocol_version);
+    case MessageKind::welcome: return greeting(bytes, sizeof(Welcome), protocol_version);
     case MessageKind::refuse: return validate_refuse(bytes);
     case MessageKind::segments: return validate_segments(bytes);
     case MessageKind::segments_wanted: return bytes.size() == sizeof(SegmentsWanted) ? Verdict::good : Verdict::bad_geometry;

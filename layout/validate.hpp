@@ -70,8 +70,8 @@ enum class RequestVerdict : uint8_t {
 RequestVerdict validate_request(const RequestHeader& request, uint32_t dimensions, uint64_t content_bytes_max,
                                 bool in_lane) noexcept;
 
-// A whole control message, as received: kind known and length right for its kind.
-Verdict validate_message(std::span<const std::byte> bytes) noexcept;
+// A whole control message, as received: kind known and length right for its kind. A greeting has to be of this version.
+Verdict validate_message(std::span<const std::byte> bytes, uint32_t protocol_version = kProtocolVersion) noexcept;
 
 // True when all `n` values are finite; written so that the compiler vectorises it.
 bool all_finite(const float* values, size_t n) noexcept;

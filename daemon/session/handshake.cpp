@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "base/failpoint.hpp"
-#include "layout/describe.hpp"
+#include "layout/validate.hpp"
 
 namespace warmtier::daemon::session {
 namespace {
@@ -26,19 +26,28 @@ base::Result<base::Fd> reopen_for_writing(int fd) {
 
 }  // namespace
 
-base::Status check_hello(const layout::Hello& hello) {
-  if (hello.protocol_version != layout::kProtocolVersion) {
-    return base::fail(WARM_E_VERSION, "the library speaks protocol %u, this daemon %u", hello.protocol_version,
-                      layout::kProtocolVersion);
+base::Result<uint32_t> check_hello(std::span<const std::byte> message, std::span<const layout::Dialect> dialects) {
+  layout::Hello hello{};
+  std::memcpy(&hello, message.data(), std::min(message.size(), sizeof hello));
+  const auto dialect = std::ranges::find(dialects, hello.protocol_version, &layout::Dialect::protocol_version);
+  const auto verdict = layout::validate_message(message, hello.protocol_version);
+  // Another version may have another length: only a message without a number in it is not told of the versions.
+  if (verdict != layout::Verdict::truncated && dialect == dialects.end()) {
+    std::string served;
+    for (const layout::Dialect& one : dialects) served += (served.empty() ? "" : " and ") + std::to_string(one.protocol_version);
+    return base::fail(WARM_E_VERSION, "the library speaks protocol %u, this daemon %s", hello.protocol_version, served.c_str());
   }
-  static const auto own = layout::fingerprints();
+  if (verdict != layout::Verdict::good) {
+    return base::fail(WARM_E_INVALID, "the hello is not valid: %s", layout::verdict_text(verdict));
+  }
+  const auto& expected = dialect->fingerprints;
   for (uint32_t i = 0; i < layout::kRegions; ++i) {
-    if (hello.fingerprints[i] == own[i]) continue;
+    if (hello.fingerprints[i] == expected[i]) continue;
     return base::fail(WARM_E_VERSION, "the library's layout of the %s (fingerprint %016llx) is not this daemon's (%016llx)",
                       layout::region_name(static_cast<layout::Region>(i)), static_cast<unsigned long long>(hello.fingerprints[i]),
-                      static_cast<unsigned long long>(own[i]));
+                      static_cast<unsigned long long>(expected[i]));
   }
-  return {};
+  return dialect->protocol_version;
 }
 
 base::Result<Room*> Rooms::room_for(const ChannelKey& key, bool shared) {
@@ -164,7 +173,7 @@ base::Result<HandedBack> check_resume(const layout::Hello& hello, const Peer& pe
 }
 
 base::Result<WelcomePacket> compose_welcome(const World& world, const Session& session, int session_memfd, uint64_t socket_done,
-                                            bool resumed) {
+                                            bool resumed, uint32_t protocol_version) {
   WelcomePacket packet;
   packet.descriptors.reserve(layout::kWelcomeDescriptors);
   layout::Welcome& welcome = packet.welcome;
@@ -189,7 +198,7 @@ base::Result<WelcomePacket> compose_welcome(const World& world, const Session& s
     packet.descriptors.push_back(std::move(*own));
   }
   welcome.header = {.kind = static_cast<uint32_t>(layout::MessageKind::welcome), .bytes = sizeof welcome};
-  welcome.protocol_version = layout::kProtocolVersion;
+  welcome.protocol_version = protocol_version;
   welcome.daemon_pid = static_cast<uint32_t>(::getpid());
   welcome.session = session.number;
   welcome.channel = channel.number();
@@ -206,11 +215,11 @@ base::Result<WelcomePacket> compose_welcome(const World& world, const Session& s
   return packet;
 }
 
-layout::Refuse compose_refuse(int32_t code, const std::string& text) noexcept {
+layout::Refuse compose_refuse(int32_t code, const std::string& text, uint32_t protocol_version) noexcept {
   layout::Refuse refuse{};
   refuse.header = {.kind = static_cast<uint32_t>(layout::MessageKind::refuse), .bytes = sizeof refuse};
   refuse.code = code;
-  refuse.protocol_version = layout::kProtocolVersion;
+  refuse.protocol_version = protocol_version;
   std::snprintf(refuse.text, sizeof refuse.text, "%s", text.c_str());
   return refuse;
 }

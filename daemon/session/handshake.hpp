@@ -20,6 +20,7 @@
 #include "daemon/session/restart.hpp"
 #include "daemon/store/store.hpp"
 #include "layout/control.hpp"
+#include "layout/describe.hpp"
 
 namespace warmtier::daemon::session {
 
@@ -29,6 +30,7 @@ constexpr uint64_t kDescriptorsPerChannel = 2;  // lanes, results
 
 // What does not change while the daemon runs, but for `access`: a reload sets it, on the intake thread.
 struct World {
+  std::span<const layout::Dialect> dialects = layout::dialects();
   AccessRules access;
   uid_t own_uid = 0;
   RequestLimits limits;
@@ -46,8 +48,9 @@ struct World {
   Census::ViewBytes view_bytes;
 };
 
-// Version, fingerprints. `hello` is a private copy that validate_message found good.
-base::Status check_hello(const layout::Hello& hello);
+// The version that the hello of this message names, if it is one of `dialects` and has its fingerprints: the one in which the
+// client is answered.
+base::Result<uint32_t> check_hello(std::span<const std::byte> message, std::span<const layout::Dialect> dialects);
 
 // One channel, as the intake thread keeps it.
 struct Room {
@@ -103,9 +106,9 @@ struct WelcomePacket {
   std::vector<base::Fd> descriptors;
 };
 base::Result<WelcomePacket> compose_welcome(const World& world, const Session& session, int session_memfd, uint64_t socket_done,
-                                            bool resumed);
+                                            bool resumed, uint32_t protocol_version);
 
-layout::Refuse compose_refuse(int32_t code, const std::string& text) noexcept;
+layout::Refuse compose_refuse(int32_t code, const std::string& text, uint32_t protocol_version = layout::kProtocolVersion) noexcept;
 
 // A list of segments on its way to a client, in messages as the socket takes them.
 struct SegmentList {

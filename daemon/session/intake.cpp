@@ -366,7 +366,7 @@ void Intake::forget(Connection& connection) {
 }
 
 void Intake::refuse(Connection& connection, int32_t code, const std::string& text) {
-  const layout::Refuse message = compose_refuse(code, text);
+  const layout::Refuse message = compose_refuse(code, text, connection.protocol_version);
   (void)send_packet(connection.socket.get(), bytes_of(message), {});
   forget(connection);
 }
@@ -477,21 +477,14 @@ void Intake::pass_on_doorbell() noexcept {
 void Intake::handle_hello(Connection& connection, Packet& packet) {
   WARM_FAILPOINT("daemon.handshake.hello");
   const auto message = std::span<const std::byte>(buffer_).first(packet.bytes);
-  layout::Hello hello{};
-  std::memcpy(&hello, message.data(), std::min(packet.bytes, sizeof hello));
-  if (const auto verdict = layout::validate_message(message); verdict != layout::Verdict::good) {
-    if (verdict == layout::Verdict::unknown_version) {
-      const auto status = check_hello(hello);
-      refuse(connection, WARM_E_VERSION, status ? "the versions differ" : status.error().text);
-    } else {
-      refuse(connection, WARM_E_INVALID, std::string("the hello is not valid: ") + layout::verdict_text(verdict));
-    }
+  const auto version = check_hello(message, world_.dialects);
+  if (!version) {
+    refuse(connection, version.error().code, version.error().text);
     return;
   }
-  if (auto s = check_hello(hello); !s) {
-    refuse(connection, s.error().code, s.error().text);
-    return;
-  }
+  connection.protocol_version = *version;
+  layout::Hello hello;
+  std::memcpy(&hello, message.data(), sizeof hello);
   auto peer = peer_of(connection.socket.get());
   if (!peer) {
     refuse(connection, peer.error().code, peer.error().text);
@@ -643,7 +636,8 @@ void Intake::welcome(Connection& connection, uint64_t socket_done, bool resumed)
   bool sent = false;
   {
     const std::scoped_lock lock(subscribers_mutex_);
-    auto packet = compose_welcome(world_, *connection.session, connection.session_memfd.get(), socket_done, resumed);
+    auto packet = compose_welcome(world_, *connection.session, connection.session_memfd.get(), socket_done, resumed,
+                                  connection.protocol_version);
     if (packet) {
       sent = send_packet(fd, bytes_of(packet->welcome), packet->descriptors) == Sent::sent;
       subscribers_.push_back(fd);

@@ -66,6 +66,7 @@ class Intake {
     base::Fd socket;
     base::Fd pidfd;
     uid_t uid = 0;
+    uint32_t protocol_version = layout::kProtocolVersion;  // that it is answered in
     base::Deadline deadline = base::Deadline::never();  // for the hello
     std::shared_ptr<Session> session;
     base::Fd session_memfd;  // for a process that closes all its descriptors

@@ -43,7 +43,8 @@ base::Fd some_memfd(uint64_t bytes, int seals) {
 // Intake and store thread as in the daemon, without a store.
 class Door {
  public:
-  explicit Door(uint32_t sessions_max = 100, AccessRules rules = {}, uid_t own_uid = ::getuid(), uint64_t descriptors = 100'000) {
+  explicit Door(uint32_t sessions_max = 100, AccessRules rules = {}, uid_t own_uid = ::getuid(), uint64_t descriptors = 100'000,
+                std::span<const layout::Dialect> dialects = layout::dialects()) {
     cr_assert(mail_.to_store.open().has_value());
     cr_assert(mail_.to_intake.open().has_value());
     for (int* fd : {&published_.index_fd, &published_.tier_fd, &published_.feed_fd, &published_.status_fd}) {
@@ -58,6 +59,7 @@ class Door {
       files_.push_back(some_memfd(4096, 0));
       published_.segments.push_back({.number = number, .fd = files_.back().get()});
     }
+    world_.dialects = dialects;
     world_.access = std::move(rules);
     world_.own_uid = own_uid;
     world_.limits = kLimits;
@@ -219,8 +221,11 @@ class RawClient {
   std::optional<layout::Welcome> take_welcome() {
     auto received = receive();
     if (!received || received->kind() != layout::MessageKind::welcome) return std::nullopt;
-    welcome = received->as<layout::Welcome>();
-    descriptors = std::move(received->descriptors);
+    return adopt(std::move(*received));
+  }
+  layout::Welcome adopt(Received received) {
+    welcome = received.as<layout::Welcome>();
+    descriptors = std::move(received.descriptors);
     cr_assert_eq(descriptors.size(), layout::kWelcomeDescriptors);
     region = std::move(*base::WriteMapping::map(descriptors[6].get(), sizeof(layout::SessionRegion)));
     results = std::move(*base::ReadMapping::map(descriptors[4].get(), layout::results_bytes(welcome.lanes)));
@@ -414,6 +419,63 @@ Test(intake, wrong_version_and_layout_are_refused_with_both_numbers) {
   const auto refuse = client.receive()->as<layout::Refuse>();
   cr_assert_eq(refuse.code, WARM_E_VERSION);
   cr_assert(std::strstr(refuse.text, "index") != nullptr, "%s", refuse.text);
+}
+
+// The library of this source is then the one before the daemon's.
+Test(intake, library_of_the_version_before_is_served_in_its_own) {
+  auto next = layout::dialects().front();
+  ++next.protocol_version;
+  for (uint64_t& print : next.fingerprints) print ^= 1;
+  const std::array<layout::Dialect, 2> dialects = {next, layout::dialects().front()};
+  Door door(100, {}, ::getuid(), 100'000, dialects);
+  door.start();
+  RawClient client(door.path());
+  client.send(RawClient::hello());
+  auto received = client.receive();
+  cr_assert(received.has_value());
+  cr_assert(layout::validate_message(received->bytes) == layout::Verdict::good, "the library takes it for one of its own version");
+  cr_assert_eq(received->as<layout::Welcome>().protocol_version, layout::kProtocolVersion);
+  client.adopt(std::move(*received));
+  client.take_segments();
+  client.lanes->publish(0, kFirst, client.request(0, kFirst, "id", 0), "id", "");
+  client.ring();
+  cr_assert(comes([&] { return layout::load_acquire(client.cell(0).number) == kFirst; }));
+
+  const auto refused = [&](uint32_t version, const std::array<uint64_t, layout::kRegions>& prints) {
+    RawClient other(door.path());
+    auto hello = RawClient::hello();
+    hello.protocol_version = version;
+    std::ranges::copy(prints, hello.fingerprints);
+    other.send(hello);
+    const auto answer = other.receive();
+    return answer->kind() == layout::MessageKind::refuse ? answer->as<layout::Refuse>() : layout::Refuse{};
+  };
+  cr_assert_eq(refused(next.protocol_version, next.fingerprints).code, WARM_OK, "its own version is served too");
+  cr_assert_eq(refused(next.protocol_version, layout::fingerprints()).code, WARM_E_VERSION, "each by its own fingerprints");
+  cr_assert_eq(refused(layout::kProtocolVersion, next.fingerprints).code, WARM_E_VERSION);
+  const auto later = refused(next.protocol_version + 1, next.fingerprints);
+  cr_assert_eq(later.code, WARM_E_VERSION);
+  cr_assert_str_eq(later.text, "the library speaks protocol 3, this daemon 2 and 1");
+}
+
+// Else it could not read why.
+Test(intake, library_of_the_version_before_is_refused_in_its_own) {
+  auto next = layout::dialects().front();
+  ++next.protocol_version;
+  const std::array<layout::Dialect, 2> dialects = {next, layout::dialects().front()};
+  AccessRules rules;
+  rules.users = {{::getuid(), layout::Access::none}};
+  Door door(100, rules, ::getuid(), 100'000, dialects);
+  door.start();
+  for (const layout::Dialect& one : dialects) {
+    RawClient client(door.path());
+    auto hello = RawClient::hello();
+    hello.protocol_version = one.protocol_version;
+    client.send(hello);
+    const auto refuse = client.receive()->as<layout::Refuse>();
+    cr_assert_eq(refuse.code, WARM_E_ACCESS);
+    cr_assert_eq(refuse.protocol_version, one.protocol_version);
+  }
 }
 
 Test(intake, user_without_access_is_refused) {
