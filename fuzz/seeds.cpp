@@ -102,6 +102,65 @@ void messages(std::vector<Seed>& seeds) {
   seeds.push_back({"message/doorbell", {std::byte{kDoorbellByte}}});
 }
 
+void regions(std::vector<Seed>& seeds) {
+  const auto with = [&](const char* name, Region region, uint64_t file_bytes, const auto& header) {
+    Bytes bytes = bytes_of(header);
+    while (!bytes.empty() && bytes.back() == std::byte{0}) bytes.pop_back();
+    const auto kind = static_cast<uint8_t>(0x80U | static_cast<uint32_t>(region));
+    seeds.push_back({std::string("region/") + name, join(bytes_of(kind), bytes_of(file_bytes), bytes)});
+  };
+  ResultsHeader results{};
+  results.magic = kResultsMagic;
+  results.format_version = kFormatVersion;
+  results.lanes = kLanesMin;
+  results.sessions_max = kSessionsPerChannel;
+  for (uint8_t i = 0; i < sizeof results.store_id; ++i) results.store_id[i] = static_cast<uint8_t>(i + 1);
+  with("results", Region::results, 0, results);
+  IndexHeader index{};
+  index.magic = kIndexMagic;
+  index.format_version = kFormatVersion;
+  index.homes_log2 = kIndexHomesLog2Min;
+  index.buckets = index_buckets(kIndexHomesLog2Min);
+  with("index", Region::index, index_bytes(kIndexHomesLog2Min), index);
+  with("index_cut", Region::index, index_bytes(kIndexHomesLog2Min) - 1, index);
+  FeedHeader feed{};
+  feed.magic = kFeedMagic;
+  feed.format_version = kFormatVersion;
+  feed.entries_log2 = kFeedEntriesLog2;
+  feed.ids_log2 = kFeedIdsLog2;
+  with("feed", Region::feed, feed_bytes(kFeedEntriesLog2, kFeedIdsLog2), feed);
+  with("feed_cut", Region::feed, kPageBytes, feed);
+  StatusPage status{};
+  status.magic = kStatusMagic;
+  status.format_version = kFormatVersion;
+  with("status", Region::status, sizeof status, status);
+  ChannelHeader channel{};
+  channel.magic = kChannelMagic;
+  channel.format_version = kFormatVersion;
+  channel.lanes = kLanesMin;
+  with("channel", Region::channel, channel_bytes(kLanesMin), channel);
+  with("channel_cut", Region::channel, kPageBytes, channel);
+  SessionHeader session{};
+  session.magic = kSessionMagic;
+  session.format_version = kFormatVersion;
+  session.pin_cells = kViewsMax;
+  session.session = 3;
+  session.pins_offset = offsetof(SessionRegion, pins);
+  with("session", Region::session, sizeof(SessionRegion), session);
+  session.format_version = kFormatVersion + 1;
+  session.pin_cells = 100;
+  with("session_newer", Region::session, sizeof(SessionRegion), session);
+}
+
+void canary(std::vector<Seed>& seeds) {
+  Segments list{};
+  list.header = {.kind = static_cast<uint32_t>(MessageKind::segments), .bytes = offsetof(Segments, numbers)};
+  list.count = 1;
+  Bytes bytes = bytes_of(list);
+  bytes.resize(offsetof(Segments, numbers));
+  seeds.push_back({"canary/count_beyond_the_packet", bytes});
+}
+
 bool write(const std::filesystem::path& path, const Bytes& bytes) {
   std::filesystem::create_directories(path.parent_path());
   std::ofstream file(path, std::ios::binary);
@@ -130,6 +189,8 @@ int main(int argc, char** argv) {
   lines(seeds);
   requests(seeds);
   messages(seeds);
+  regions(seeds);
+  canary(seeds);
   int failed = 0;
   for (const Seed& seed : seeds) {
     if (check ? equals(folder / seed.name, seed.bytes) : write(folder / seed.name, seed.bytes)) continue;

@@ -433,7 +433,7 @@ Test(intake, library_of_the_version_before_is_served_in_its_own) {
   client.send(RawClient::hello());
   auto received = client.receive();
   cr_assert(received.has_value());
-  cr_assert(layout::validate_message(received->bytes) == layout::Verdict::good, "the library takes it for one of its own version");
+  cr_assert(layout::validate_message(received->bytes) == layout::Verdict::good, "the library takes it for its own version");
   cr_assert_eq(received->as<layout::Welcome>().protocol_version, layout::kProtocolVersion);
   client.adopt(std::move(*received));
   client.take_segments();
