@@ -8,9 +8,11 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <vector>
@@ -38,6 +40,7 @@ struct Options {
   std::string only;  // points that begin so
   std::string out;
   std::string commit = "unknown";
+  bool go_on = false;  // with what `out` has
 };
 
 // ---- the matrix -----------------------------------------------------------------------------------------------------------
@@ -377,6 +380,16 @@ class Storm {
 
 // ---- on paper -------------------------------------------------------------------------------------------------------------
 
+using Json = nlohmann::ordered_json;
+
+const Json* earlier_point(const Json& report, const std::string& name) {
+  if (!report.contains("points")) return nullptr;
+  for (const Json& point : report["points"]) {
+    if (point.value("point", "") == name) return &point;
+  }
+  return nullptr;
+}
+
 struct Verdict {
   uint64_t never_hit = 0;
   uint64_t too_few = 0;
@@ -402,46 +415,116 @@ std::string date_now() {
   return date;
 }
 
-// Names and ways are literals of ours: nothing in them needs an escape.
-void write_report(FILE* file, const std::vector<Point>& points, const Options& options, const Matrix& matrix,
-                  double matrix_seconds, const StormCounts& storm, uint64_t storm_rounds, uint64_t storm_pause_ns) {
+// A point's kills may come from several runs: with each stands the commit of the last.
+Json report_of(const std::vector<Point>& points, const Options& options, const Matrix& matrix, double matrix_seconds,
+               const Json& earlier, const Json& storm) {
   const Verdict verdict = verdict_of(points, options, matrix);
-  const auto ms = [](uint64_t ns) { return static_cast<double>(ns) / 1e6; };
-  std::fprintf(
-      file,
-      "{\"commit\": \"%s\", \"date\": \"%s\", \"processors\": %d,\n"
-      " \"matrix\": {\"points\": %zu, \"rounds\": %u, \"kills\": %llu, \"seconds\": %.0f, \"never_hit\": %llu, \"losses\": "
-      "%llu,\n"
-      "  \"longest_pause_of_a_writer_ms\": %.1f, \"longest_work_of_the_next_client_ms\": %.1f},\n"
-      " \"storm\": {\"seconds\": %.0f, \"requests\": %llu, \"daemon_kills\": %llu, \"daemon_kills_at_points\": %llu, "
-      "\"daemon_stops\": %llu,\n  \"writer_kills\": %llu, \"reader_kills\": %llu, \"writer_and_daemon_kills\": %llu, "
-      "\"comparisons\": %llu, \"losses\": 0, \"longest_pause_of_a_writer_ms\": %.1f},\n"
-      " \"points\": [\n",
-      options.commit.c_str(), date_now().c_str(), ::get_nprocs(), points.size(), options.rounds,
-      static_cast<unsigned long long>(matrix.hits.load()), matrix_seconds, static_cast<unsigned long long>(verdict.never_hit),
-      static_cast<unsigned long long>(verdict.wrong), ms(matrix.longest_pause_ns.load()), ms(matrix.longest_next_ns.load()),
-      storm.seconds, static_cast<unsigned long long>(storm_rounds), static_cast<unsigned long long>(storm.daemon_kills),
-      static_cast<unsigned long long>(storm.daemon_kills_at_points), static_cast<unsigned long long>(storm.daemon_stops),
-      static_cast<unsigned long long>(storm.writer_kills), static_cast<unsigned long long>(storm.reader_kills),
-      static_cast<unsigned long long>(storm.both_kills), static_cast<unsigned long long>(storm.judged), ms(storm_pause_ns));
+  const auto ms = [](uint64_t ns) { return std::round(static_cast<double>(ns) / 1e5) / 10; };
+  const Json& before = earlier.contains("matrix") ? earlier["matrix"] : Json::object();
+  uint64_t kills = 0;
+  Json list = Json::array();
   for (size_t i = 0; i < points.size() && options.rounds > 0; ++i) {
     const Tally& tally = matrix.tallies[i];
     const uint32_t way = tally.way.load();
-    std::fprintf(file, "  {\"point\": \"%s\", \"place\": \"%s:%u\", \"dies\": \"%s\", \"way\": \"%s\", \"kills\": %u}%s\n",
-                 points[i].place.name.c_str(), points[i].place.file.c_str(), points[i].place.line,
-                 points[i].in_daemon ? "daemon" : "client", way == kNoWay ? "" : way_name(points[i], way), tally.hits.load(),
-                 i + 1 < points.size() ? "," : "");
+    const Json* had = earlier_point(earlier, points[i].place.name);
+    const bool played = had == nullptr || tally.hits.load() > had->value("kills", 0U);
+    kills += tally.hits.load();
+    list.push_back({{"point", points[i].place.name},
+                    {"place", points[i].place.file + ":" + std::to_string(points[i].place.line)},
+                    {"dies", points[i].in_daemon ? "daemon" : "client"},
+                    {"way", way == kNoWay ? "" : way_name(points[i], way)},
+                    {"kills", tally.hits.load()},
+                    {"commit", played ? options.commit : had->value("commit", "unknown")}});
   }
-  std::fputs(" ]}\n", file);
+  return {{"commit", options.commit},
+          {"date", date_now()},
+          {"processors", ::get_nprocs()},
+          {"matrix",
+           {{"points", points.size()},
+            {"rounds", options.rounds},
+            {"kills", kills},
+            {"seconds", std::round(matrix_seconds + before.value("seconds", 0.0))},
+            {"never_hit", verdict.never_hit},
+            {"losses", verdict.wrong},
+            {"longest_pause_of_a_writer_ms",
+             std::max(ms(matrix.longest_pause_ns.load()), before.value("longest_pause_of_a_writer_ms", 0.0))},
+            {"longest_work_of_the_next_client_ms",
+             std::max(ms(matrix.longest_next_ns.load()), before.value("longest_work_of_the_next_client_ms", 0.0))}}},
+          {"storm", storm},
+          {"points", list}};
+}
+
+Json storm_report(const StormCounts& storm, uint64_t rounds, uint64_t pause_ns, const std::string& commit) {
+  return {{"commit", commit},
+          {"seconds", std::round(storm.seconds)},
+          {"requests", rounds},
+          {"daemon_kills", storm.daemon_kills},
+          {"daemon_kills_at_points", storm.daemon_kills_at_points},
+          {"daemon_stops", storm.daemon_stops},
+          {"writer_kills", storm.writer_kills},
+          {"reader_kills", storm.reader_kills},
+          {"writer_and_daemon_kills", storm.both_kills},
+          {"comparisons", storm.judged},
+          {"losses", 0},  // the first one ends the run
+          {"longest_pause_of_a_writer_ms", std::round(static_cast<double>(pause_ns) / 1e5) / 10}};
+}
+
+// One line a point.
+std::string text_of_report(const Json& report) {
+  std::string text = "{";
+  for (const auto& [key, value] : report.items()) {
+    if (key == "points") continue;
+    text += "\"" + key + "\": " + value.dump() + ",\n ";
+  }
+  text += "\"points\": [";
+  const char* before = "\n  ";
+  for (const Json& point : report["points"]) {
+    text += before + point.dump();
+    before = ",\n  ";
+  }
+  return text + "\n ]}\n";
+}
+
+bool write_file(const std::string& path, const std::string& text) {
+  FILE* file = std::fopen(path.c_str(), "w");
+  if (file == nullptr) return false;
+  const bool whole = std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  return std::fclose(file) == 0 && whole;
+}
+
+// What an earlier run wrote; an empty object where there is none.
+Json read_report(const std::string& path) {
+  FILE* file = std::fopen(path.c_str(), "r");
+  if (file == nullptr) return Json::object();
+  Json report = Json::parse(file, nullptr, false);
+  std::fclose(file);
+  require(report.is_object() && report.contains("points"), "%s is no report of killtest: move it away", path.c_str());
+  return report;
+}
+
+// The kills that an earlier run has, so that only what lacks is played.
+void take_over(const Json& earlier, const std::vector<Point>& points, Matrix& matrix) {
+  for (size_t i = 0; i < points.size(); ++i) {
+    const Json* had = earlier_point(earlier, points[i].place.name);
+    if (had == nullptr || had->value("kills", 0U) == 0) continue;
+    const std::string way = had->value("way", "");
+    for (uint32_t w = 0; w < ways_of(points[i]); ++w) {
+      if (way != way_name(points[i], w)) continue;
+      matrix.tallies[i].way.store(w);
+      matrix.tallies[i].hits.store(had->value("kills", 0U));
+    }
+  }
 }
 
 [[noreturn]] void usage(int code) {
   std::fputs(
-      "usage: killtest [--rounds N] [--storm SECONDS] [--jobs N] [--only PREFIX] [--seed N] [--quick] [--out FILE] [--commit "
-      "HASH]\n"
+      "usage: killtest [--rounds N] [--storm SECONDS] [--jobs N] [--only PREFIX] [--seed N] [--quick] [--limit SECONDS]\n"
+      "                [--out FILE [--continue]] [--commit HASH]\n"
       "Kills daemon and clients at each of their failpoints N times (default 100), then for SECONDS (default 1200) at no\n"
       "particular place, and compares what is there with what was acknowledged. --quick: 1 round, 20 seconds.\n"
-      "--limit: the kills at points end then; what is missing is said.\n"
+      "--limit: the kills at points end then; what is missing is said. --continue: kills that FILE has are not played again, "
+      "nor\n"
+      "is its storm when SECONDS is 0.\n"
       "Exit code 0: nothing lost, every point was hit.\n",
       code == 0 ? stdout : stderr);
   std::exit(code);
@@ -469,6 +552,10 @@ Options options_of(int argc, char** argv) {
       options.storm_seconds = 20;
       continue;
     }
+    if (argument == "--continue") {
+      options.go_on = true;
+      continue;
+    }
     if (i + 1 == argc) usage(2);
     const char* const value = argv[++i];
     if (argument == "--rounds") {
@@ -491,6 +578,10 @@ Options options_of(int argc, char** argv) {
       usage(2);
     }
   }
+  if (options.go_on && (options.out.empty() || !options.only.empty())) {
+    std::fputs("killtest: --continue goes on with what --out names, and with all points\n", stderr);
+    std::exit(2);
+  }
   return options;
 }
 
@@ -506,28 +597,24 @@ int main(int argc, char** argv) {
   require(!points.empty() && points.size() <= kPointsMax, "%zu points begin with \"%s\"", points.size(), options.only.c_str());
 
   Shared<Matrix> matrix;
+  const Json earlier = options.go_on ? read_report(options.out) : Json::object();
+  take_over(earlier, points, *matrix);
   const uint64_t begun_ns = base::monotonic_ns();
   if (options.rounds > 0) run_matrix(points, options, *matrix);
   const double matrix_seconds = static_cast<double>(base::monotonic_ns() - begun_ns) / 1e9;
 
-  StormCounts counts;
-  uint64_t storm_rounds = 0;
-  uint64_t storm_pause_ns = 0;
+  Json storm_json = earlier.contains("storm") ? earlier["storm"] : Json::object();
   if (options.storm_seconds > 0) {
     const auto storm = std::make_unique<Storm>(options.seed);
-    counts = storm->run(options.storm_seconds);
-    storm_rounds = storm->rounds();
-    storm_pause_ns = storm->longest_pause_ns();
+    const StormCounts counts = storm->run(options.storm_seconds);
+    storm_json = storm_report(counts, storm->rounds(), storm->longest_pause_ns(), options.commit);
   }
 
-  write_report(stdout, points, options, *matrix, matrix_seconds, counts, storm_rounds, storm_pause_ns);
-  if (!options.out.empty()) {
-    FILE* file = std::fopen(options.out.c_str(), "w");
-    if (file != nullptr) write_report(file, points, options, *matrix, matrix_seconds, counts, storm_rounds, storm_pause_ns);
-    if (file == nullptr || std::fclose(file) != 0) {
-      std::perror(options.out.c_str());
-      return 1;
-    }
+  const std::string report = text_of_report(report_of(points, options, *matrix, matrix_seconds, earlier, storm_json));
+  std::fputs(report.c_str(), stdout);
+  if (!options.out.empty() && !write_file(options.out, report)) {
+    std::perror(options.out.c_str());
+    return 1;
   }
   const Verdict verdict = verdict_of(points, options, *matrix);
   for (size_t i = 0; i < points.size() && options.rounds > 0; ++i) {
