@@ -1,0 +1,102 @@
+// ./dev hostile: random states of what a client may write, given to the daemon's own rooms.
+#include <time.h>
+
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "tests/hostile/states.hpp"
+
+namespace {
+
+using namespace warmtier::tests::hostile;
+
+struct Options {
+  StateOptions states;
+  std::string out;
+  std::string commit = "unknown";
+};
+
+[[noreturn]] void usage(int code) {
+  std::fputs(
+      "usage: hostile [--states N] [--seed N] [--out FILE] [--commit HASH]\n"
+      "N random states (default 1000000) of everything that a client may write, given to the daemon's own rooms in one process.\n"
+      "Exit code 0: another user's data and answers stayed right, and nothing was touched that is not the client's.\n",
+      code == 0 ? stdout : stderr);
+  std::exit(code);
+}
+
+uint64_t number_of(const std::string& option, const char* text) {
+  uint64_t value = 0;
+  const char* const end = text + std::strlen(text);
+  const auto [stopped, error] = std::from_chars(text, end, value);
+  if (error != std::errc() || stopped != end) {
+    std::fprintf(stderr, "hostile: %s wants a number, not \"%s\"\n", option.c_str(), text);
+    std::exit(2);
+  }
+  return value;
+}
+
+Options options_of(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "--help") usage(0);
+    if (i + 1 == argc) usage(2);
+    const char* const value = argv[++i];
+    if (argument == "--states") {
+      options.states.states = number_of(argument, value);
+    } else if (argument == "--seed") {
+      options.states.seed = number_of(argument, value);
+    } else if (argument == "--out") {
+      options.out = value;
+    } else if (argument == "--commit") {
+      options.commit = value;
+    } else {
+      usage(2);
+    }
+  }
+  return options;
+}
+
+std::string date_now() {
+  char date[32] = {};
+  const time_t now = ::time(nullptr);
+  tm parts{};
+  ::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&now, &parts));
+  return date;
+}
+
+std::string report_of(const Options& options, const StateCounts& states) {
+  char text[1024];
+  const auto n = [](uint64_t value) { return static_cast<unsigned long long>(value); };
+  std::snprintf(
+      text, sizeof text,
+      "{\"commit\": \"%s\", \"date\": \"%s\", \"build\": \"%s\",\n"
+      " \"states\": {\"states\": %llu, \"seed\": %llu, \"seconds\": %.0f, \"raced_by_a_thread\": %llu, \"requests_executed\": "
+      "%llu,\n  \"changed_meanwhile\": %llu, \"bad_requests\": %llu, \"large_puts\": %llu, \"touches\": %llu, \"sessions\": "
+      "%llu,\n  \"checkpoints\": %llu, \"honest_puts\": %llu, \"honest_records_compared\": %llu, \"wrong\": 0}}\n",
+      options.commit.c_str(), date_now().c_str(), WARMTIER_HOSTILE_BUILD, n(states.states), n(options.states.seed),
+      states.seconds, n(states.raced_states), n(states.executed), n(states.changed_meanwhile), n(states.bad_requests),
+      n(states.large_puts), n(states.touches), n(states.sessions), n(states.checkpoints), n(states.honest_puts),
+      n(states.honest_compared));
+  return text;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Options options = options_of(argc, argv);
+  const std::string report = report_of(options, run_states(options.states));
+  std::fputs(report.c_str(), stdout);
+  if (options.out.empty()) return 0;
+  FILE* file = std::fopen(options.out.c_str(), "w");
+  const bool written = file != nullptr && std::fputs(report.c_str(), file) >= 0;
+  if (file == nullptr || std::fclose(file) != 0 || !written) {
+    std::perror(options.out.c_str());
+    return 1;
+  }
+  return 0;
+}
