@@ -10,6 +10,7 @@
 
 #include "base/assert.hpp"
 #include "base/hash.hpp"
+#include "daemon/store/invariants.hpp"
 #include "daemon/store/recovery.hpp"
 #include "layout/record.hpp"
 #include "layout/validate.hpp"
@@ -237,6 +238,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t n) {
     return 0;
   }
   const IndexTable& index = recovered->index;
+  check_invariants({.tier = *tier,
+                    .segments = segments,
+                    .slots = slots,
+                    .index = index,
+                    .larger = nullptr,
+                    .cursor = 0,
+                    .records = recovered->records,
+                    .damaged = recovered->damaged});
   for (const Record* record : changes.untouched) {
     if (changes.ids_of_touched.contains(record->id)) continue;  // the newer one of two stays
     const uint64_t hash = base::hash64(record->id.data(), record->id.size(), still.hash_seed);

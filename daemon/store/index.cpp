@@ -1,5 +1,6 @@
 #include "daemon/store/index.hpp"
 
+#include "base/assert.hpp"
 #include "base/failpoint.hpp"
 
 namespace warmtier::daemon::store {
@@ -83,6 +84,17 @@ bool IndexTable::copy_home_to(uint64_t home, IndexTable& larger) const noexcept 
     larger.insert(*place, layout::cell_slot(cell), tag);
     return false;
   });
+}
+
+void IndexTable::check_invariants() const {
+  uint64_t entries = 0;
+  for_each([&](uint64_t home, uint64_t cell) {
+    const uint32_t distance = layout::cell_distance(cell);
+    WARM_ASSERT(home < homes() && distance <= layout::kIndexDistanceMax);
+    WARM_ASSERT(distance == 0 || (buckets_[home].distances >> (distance - 1) & 1) != 0);
+    ++entries;
+  });
+  WARM_ASSERT(entries == used_);
 }
 
 base::Status IndexTable::publish() const { return base::seal_for_readers(fd_.get()); }

@@ -54,6 +54,17 @@ class IndexTable {
     return false;
   }
 
+  // Every entry: visit(home, cell).
+  template <typename Visit>
+  void for_each(Visit&& visit) const {
+    for (uint64_t i = 0; i < layout::index_buckets(homes_log2_); ++i) {
+      for (const uint64_t cell : buckets_[i].cells) {
+        if (static_cast<uint32_t>(cell) != 0) visit(i - layout::cell_distance(cell), cell);
+      }
+    }
+  }
+  void check_invariants() const;  // the first, and the count of entries
+
   // The first empty cell from home on; nullopt: none within kIndexDistanceMax.
   [[nodiscard]] std::optional<Place> find_empty(uint64_t home) const noexcept;
   [[nodiscard]] std::optional<Place> find_slot(uint64_t home, uint32_t tag, uint32_t slot) const noexcept;

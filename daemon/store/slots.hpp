@@ -37,6 +37,16 @@ class Slots {
   void step_grace(const Tier& tier, uint64_t durable, PinSource& pins);
   [[nodiscard]] bool in_grace() const { return !batch_.empty(); }
 
+  // Every slot that is here: visit(slot, whether it is free).
+  template <typename Visit>
+  void for_each(Visit&& visit) const {
+    for (uint32_t slot : prepared_) visit(slot, true);
+    for (uint32_t slot : unprepared_) visit(slot, true);
+    for (const Dead& dead : waiting_) visit(dead.slot, false);
+    for (uint32_t slot : held_) visit(slot, false);
+    for (uint32_t slot : batch_) visit(slot, false);
+  }
+
   [[nodiscard]] size_t free() const { return prepared_.size() + unprepared_.size(); }
   [[nodiscard]] size_t prepared() const { return prepared_.size(); }
   [[nodiscard]] size_t unprepared() const { return unprepared_.size(); }

@@ -17,6 +17,7 @@
 #include "base/probe.hpp"
 #include "daemon/store/checkpoint.hpp"
 #include "daemon/store/index.hpp"
+#include "daemon/store/invariants.hpp"
 #include "daemon/store/preparer.hpp"
 #include "daemon/store/recovery.hpp"
 #include "daemon/store/segments.hpp"
@@ -79,6 +80,7 @@ class Store::Impl {
   Disposition put(const Request& asked, const Origin& origin, Answer& answer);
   Disposition remove(const Request& request, const Origin& origin, Answer& answer);
   void settle();
+  void check_invariants();
   Disposition update(const Request& request, const Origin& origin, Answer& answer);
   Disposition clear(const Origin& origin, Answer& answer);
   bool touch(uint32_t slot, uint64_t put_sequence);
@@ -136,7 +138,7 @@ class Store::Impl {
   void run_grace();
   bool expected_back(uint64_t now) const;
   Reservation no_slot();
-  Reservation reserve_room(uint64_t bytes, const Request& request, Room& room);
+  Reservation reserve_room(Room& room);
   void fill_record(const Request& request, Room& room);
   bool reserve_cells(uint64_t hash, const std::optional<Found>& found, Cells& cells);
   void write_intent(layout::IntentKind kind, uint64_t sequence, const Origin& origin, uint32_t old_slot, uint32_t new_slot,
@@ -377,6 +379,9 @@ base::Status Store::Impl::open(const std::string& directory) {
   }
   adopt_active(std::move(*active));
   refresh_status();
+#ifdef WARMTIER_FAILPOINTS
+  check_invariants();  // whatever a kill left
+#endif
   status_->publish();
   return {};
 }
@@ -476,15 +481,12 @@ Store::Impl::Reservation Store::Impl::no_slot() {
   return Reservation::wait;
 }
 
-Store::Impl::Reservation Store::Impl::reserve_room(uint64_t bytes, const Request& request, Room& room) {
-  room.bytes = bytes;
-  if (request.staged != nullptr) return Reservation::ok;
-  if (active_->bytes - active_->tail >= bytes) {
+Store::Impl::Reservation Store::Impl::reserve_room(Room& room) {
+  if (active_->bytes - active_->tail >= room.bytes) {
     room.segment = active_;
     room.offset = active_->tail;
     return Reservation::ok;
   }
-  if (bytes > superblock_.segment_bytes - sizeof(layout::SegmentHeader)) return Reservation::full;
   if (spare_) {
     seal_active();
     adopt_active(std::move(spare_));
@@ -665,10 +667,10 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
   // are copied and summed that nobody can reach yet, whatever is found then.
   const uint32_t likely = fetch_line(hash_);
   Request request = asked;
-  Room room;
   const uint64_t record_bytes = layout::record_bytes(id_bytes_, header.content_bytes);
+  Room room{.bytes = record_bytes};
   const bool in_segment = request.staged == nullptr && record_bytes <= superblock_.segment_bytes - sizeof(layout::SegmentHeader);
-  const Reservation reserved = in_segment ? reserve_room(record_bytes, request, room) : Reservation::ok;
+  const Reservation reserved = in_segment ? reserve_room(room) : Reservation::ok;
   if (in_segment && reserved == Reservation::ok) fill_record(request, room);
   if (likely != layout::kNoSlot) fetch_header(likely);
   uint32_t checksum = in_segment ? layout::payload_checksum(row, header.dimensions, room.content_hash) : 0;
@@ -1279,6 +1281,18 @@ void Store::Impl::refresh_status() {
   layout::store_relaxed(page.content_bytes_total, content_bytes_total_);
 }
 
+void Store::Impl::check_invariants() {
+  settle();
+  store::check_invariants({.tier = *tier_,
+                           .segments = segments_,
+                           .slots = slots_,
+                           .index = index_,
+                           .larger = doubling_ ? &doubling_->table : nullptr,
+                           .cursor = doubling_ ? doubling_->cursor : 0,
+                           .records = status().records,
+                           .damaged = status().damaged_records});
+}
+
 base::Status Store::Impl::close_cleanly() {
   settle();
   layout::store_relaxed(status().stopping, 1);
@@ -1341,6 +1355,7 @@ Disposition Store::execute(const Request& request, const Origin& origin, Answer&
 }
 
 void Store::settle() { impl_->settle(); }
+void Store::check_invariants() { impl_->check_invariants(); }
 bool Store::touch(uint32_t slot, uint64_t put_sequence) { return impl_->touch(slot, put_sequence); }
 
 bool Store::step() { return impl_->step(); }

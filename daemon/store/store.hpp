@@ -180,6 +180,8 @@ class Store {
   // that record any more. True when it did.
   bool touch(uint32_t slot, uint64_t put_sequence);
 
+  void check_invariants();  // daemon/store/invariants.hpp
+
   // Background work, a bounded step of it: doubling, a clear, completions of a checkpoint, grace. True while more is waiting, and
   // when something came that a request that was told to wait may need: serve it again before a sleep.
   bool step();

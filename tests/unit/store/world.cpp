@@ -33,11 +33,15 @@ void must(const base::Status& status) {
   WARM_ASSERT(status);
 }
 
-// A device that can be made to fail.
+// A device that can be made to fail, and counts.
 class FailingIo final : public daemon::io::Io {
  public:
-  FailingIo(std::unique_ptr<daemon::io::Io> inner, const bool& fails) : inner_(std::move(inner)), fails_(fails) {}
-  base::Status submit(const daemon::io::Operation& operation) override { return inner_->submit(operation); }
+  FailingIo(std::unique_ptr<daemon::io::Io> inner, const bool& fails, uint64_t& synced_bytes)
+      : inner_(std::move(inner)), fails_(fails), synced_bytes_(synced_bytes) {}
+  base::Status submit(const daemon::io::Operation& operation) override {
+    if (operation.kind == daemon::io::Kind::sync_range) synced_bytes_ += operation.bytes;
+    return inner_->submit(operation);
+  }
   size_t reap(std::span<daemon::io::Completion> ret_completions) noexcept override {
     const size_t count = inner_->reap(ret_completions);
     for (auto& completion : ret_completions.first(count)) completion.result = fails_ ? -EIO : completion.result;
@@ -55,6 +59,7 @@ class FailingIo final : public daemon::io::Io {
  private:
   std::unique_ptr<daemon::io::Io> inner_;
   const bool& fails_;
+  uint64_t& synced_bytes_;
 };
 
 // Until the store wants to go on, for a second at most.
@@ -83,7 +88,7 @@ World::~World() {
 
 void World::start(const daemon::store::Options& options) {
   device_fails = false;
-  io_ = std::make_unique<FailingIo>(must(daemon::io::open_io(daemon::io::Choice::automatic)), device_fails);
+  io_ = std::make_unique<FailingIo>(must(daemon::io::open_io(daemon::io::Choice::automatic)), device_fails, synced_bytes);
   store = must(daemon::store::Store::open(directory_, options, *io_));
   store->set_pin_source(&pins);
   store->open_generation();
@@ -92,6 +97,7 @@ void World::start(const daemon::store::Options& options) {
 }
 
 void World::kill() {
+  if (store && !device_fails) store->check_invariants();
   store.reset();
   io_.reset();
 }
@@ -118,6 +124,7 @@ void World::checkpoint() {
     await_event(*store);
   }
   settle();
+  store->check_invariants();
 }
 
 std::vector<float> World::embedding_of(const std::string& id, uint32_t version, uint32_t dimensions) {

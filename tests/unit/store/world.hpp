@@ -68,6 +68,7 @@ class World {
   void pretend_reboot();  // the witness of the last life fits no more
 
   Pins pins;
+  uint64_t synced_bytes = 0;  // handed to the device for good
   bool device_fails = false;  // from now on every operation of the device ends with EIO
   std::unique_ptr<daemon::store::Store> store;
 
