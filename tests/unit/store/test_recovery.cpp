@@ -3,6 +3,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <iterator>
+#include <map>
+
 #include "base/fd.hpp"
 #include "base/mapping.hpp"
 #include "tests/unit/store/world.hpp"
@@ -55,6 +59,56 @@ Test(recovery, after_another_boot_exactly_what_the_checkpoint_holds_is_there) {
   w.start();
   cr_assert(!w.get("kept after"), "what was erased stays erased");
   cr_assert_eq(w.get("replaced later")->content, "old");
+}
+
+// Histories of puts, replaces, removes and checkpoints, and power that goes at any moment of them.
+Test(recovery, a_power_cut_leaves_exactly_what_a_checkpoint_holds, .timeout = 120) {
+  constexpr uint32_t kIds = 30;
+  constexpr size_t kLarge = 100'000;  // above a segment
+  using State = std::array<uint32_t, kIds>;  // versions; 0: no record
+  const auto content_of = [](uint32_t id, uint32_t version) {
+    return std::string(version % 5 == 0 ? kLarge + id : version % 300, static_cast<char>('a' + version % 26));
+  };
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    warmtier::tests::support::Chance chance(seed);
+    World w({.dimensions = 3, .capacity = 2048, .segment_bytes = 65536});
+    w.watch_device();
+    State now{};
+    uint32_t version = 0;
+    for (uint32_t cut = 0; cut < 5; ++cut) {
+      w.start();
+      for (uint32_t id = 0; id < kIds; ++id) {
+        const auto seen = w.get("id" + std::to_string(id));
+        cr_assert_eq(seen.has_value(), now[id] != 0, "seed %lu, cut %u, id %u", seed, cut, id);
+        if (seen) cr_assert(seen->content == content_of(id, now[id]), "seed %lu, cut %u, id %u", seed, cut, id);
+      }
+      std::map<uint64_t, State> states = {{0, now}};  // as of a sequence
+      const uint64_t steps = 20 + chance.below(60);
+      for (uint64_t step = 0; step < steps; ++step) {
+        const auto id = static_cast<uint32_t>(chance.below(kIds));
+        const std::string name = "id" + std::to_string(id);
+        switch (chance.below(12)) {
+          case 0: w.checkpoint(); break;
+          case 1: w.store->request_checkpoint(); break;
+          case 2: (void)w.store->step(); break;
+          case 3:
+          case 4:
+            if (w.remove(name).status == WARM_OK) now[id] = 0;
+            break;
+          default:
+            ++version;
+            cr_assert_eq(w.put(name, version, content_of(id, version)).status, WARM_OK);
+            now[id] = version;
+            break;
+        }
+        states[w.store->status().sequence] = now;
+      }
+      const uint64_t durable = w.store->status().sequence_durable;
+      const uint64_t held = w.cut_power(chance);
+      cr_assert_geq(held, durable, "seed %lu, cut %u", seed, cut);
+      now = std::prev(states.upper_bound(held))->second;
+    }
+  }
 }
 
 Test(recovery, a_clean_stop_loses_nothing_to_another_boot) {

@@ -11,11 +11,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <map>
 
 #include "base/assert.hpp"
 #include "base/clock.hpp"
 #include "base/fd.hpp"
 #include "base/mapping.hpp"
+#include "daemon/store/recovery.hpp"
 #include "layout/record.hpp"
 #include "layout/validate.hpp"
 
@@ -33,18 +35,106 @@ void must(const base::Status& status) {
   WARM_ASSERT(status);
 }
 
-// A device that can be made to fail, and counts.
-class FailingIo final : public daemon::io::Io {
+}  // namespace
+
+// What the device is known to have: of each file the bytes of every sync that was reported done, as they were when it was asked
+// for.
+class Device {
  public:
-  FailingIo(std::unique_ptr<daemon::io::Io> inner, const bool& fails, uint64_t& synced_bytes)
-      : inner_(std::move(inner)), fails_(fails), synced_bytes_(synced_bytes) {}
+  void remember(const std::string& directory) {
+    images_.clear();
+    directory_ = directory;
+    for (const auto& file : files()) images_[file] = bytes_of(file);
+  }
+  void asked(const daemon::io::Operation& operation) {
+    Ask ask;
+    if (operation.kind == daemon::io::Kind::sync_range) {
+      ask.file = std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(operation.fd));
+      ask.offset = operation.offset;
+      ask.bytes.assign(operation.memory, operation.memory + operation.bytes);
+    } else if (operation.kind == daemon::io::Kind::sync_directory) {
+      ask.names = files();
+    }
+    asks_[operation.token] = std::move(ask);
+  }
+  void done(uint64_t token) {
+    Ask& ask = asks_.at(token);
+    for (const auto& name : ask.names) images_.try_emplace(name);
+    if (!ask.bytes.empty()) {
+      auto& data = synced_[ask.file];
+      data.resize(std::max(data.size(), ask.offset + ask.bytes.size()));
+      std::ranges::copy(ask.bytes, data.begin() + static_cast<ptrdiff_t>(ask.offset));
+    }
+    asks_.erase(token);
+  }
+  // The files become what the device has. Of what was never synced it may have any page, and any name.
+  void cut(support::Chance& chance) {
+    asks_.clear();
+    for (const auto& file : files()) {
+      if (!images_.contains(file) && chance.below(2) == 0) {
+        std::filesystem::remove(file);
+        synced_.erase(file);
+        continue;
+      }
+      const std::vector<std::byte> live = bytes_of(file);
+      std::vector<std::byte> image(live.size());  // space is there before it is named, and reads as zeros
+      for (const auto* known : {&images_[file], &synced_[file]}) {
+        std::copy_n(known->begin(), std::min(known->size(), image.size()), image.begin());
+      }
+      for (size_t at = 0; at < image.size(); at += layout::kPageBytes) {
+        if (chance.below(2) != 0) continue;
+        std::copy_n(live.begin() + static_cast<ptrdiff_t>(at), std::min(layout::kPageBytes, image.size() - at),
+                    image.begin() + static_cast<ptrdiff_t>(at));
+      }
+      base::Fd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+      WARM_ASSERT(::pwrite(fd.get(), image.data(), image.size(), 0) == static_cast<ssize_t>(image.size()));
+    }
+    synced_.clear();
+  }
+
+ private:
+  struct Ask {
+    std::string file;
+    uint64_t offset = 0;
+    std::vector<std::byte> bytes;
+    std::vector<std::string> names;
+  };
+  [[nodiscard]] std::vector<std::string> files() const {
+    std::vector<std::string> names = {directory_ + "/warm.tier"};
+    for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/content")) names.push_back(entry.path());
+    return names;
+  }
+  static std::vector<std::byte> bytes_of(const std::string& file) {
+    base::Fd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+    std::vector<std::byte> bytes(must(base::file_bytes(fd.get())));
+    WARM_ASSERT(::pread(fd.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
+    return bytes;
+  }
+
+  std::string directory_;
+  std::map<std::string, std::vector<std::byte>> images_;  // names that are durable; what they held when this began
+  std::map<std::string, std::vector<std::byte>> synced_;  // bytes since
+  std::map<uint64_t, Ask> asks_;
+};
+
+namespace {
+
+// Ends with EIO when it is told to, and tells a Device what is durable.
+class WatchedIo final : public daemon::io::Io {
+ public:
+  WatchedIo(std::unique_ptr<daemon::io::Io> inner, const bool& fails, Device* device)
+      : inner_(std::move(inner)), fails_(fails), device_(device) {}
   base::Status submit(const daemon::io::Operation& operation) override {
-    if (operation.kind == daemon::io::Kind::sync_range) synced_bytes_ += operation.bytes;
-    return inner_->submit(operation);
+    auto status = inner_->submit(operation);
+    if (status && device_ != nullptr) device_->asked(operation);
+    return status;
   }
   size_t reap(std::span<daemon::io::Completion> ret_completions) noexcept override {
     const size_t count = inner_->reap(ret_completions);
-    for (auto& completion : ret_completions.first(count)) completion.result = fails_ ? -EIO : completion.result;
+    for (auto& completion : ret_completions.first(count)) {
+      completion.result = fails_ ? -EIO : completion.result;
+      if (device_ != nullptr && completion.result >= 0) device_->done(completion.token);
+    }
     return count;
   }
   [[nodiscard]] bool ready() const noexcept override { return inner_->ready(); }
@@ -59,7 +149,7 @@ class FailingIo final : public daemon::io::Io {
  private:
   std::unique_ptr<daemon::io::Io> inner_;
   const bool& fails_;
-  uint64_t& synced_bytes_;
+  Device* device_;
 };
 
 // Until the store wants to go on, for a second at most.
@@ -88,7 +178,7 @@ World::~World() {
 
 void World::start(const daemon::store::Options& options) {
   device_fails = false;
-  io_ = std::make_unique<FailingIo>(must(daemon::io::open_io(daemon::io::Choice::automatic)), device_fails, synced_bytes);
+  io_ = std::make_unique<WatchedIo>(must(daemon::io::open_io(daemon::io::Choice::automatic)), device_fails, device_.get());
   store = must(daemon::store::Store::open(directory_, options, *io_));
   store->set_pin_source(&pins);
   store->open_generation();
@@ -100,6 +190,21 @@ void World::kill() {
   if (store && !device_fails) store->check_invariants();
   store.reset();
   io_.reset();
+}
+
+void World::watch_device() {
+  WARM_ASSERT(store == nullptr);
+  device_ = std::make_unique<Device>();
+  device_->remember(directory_);
+}
+
+uint64_t World::cut_power(support::Chance& chance) {
+  kill();
+  device_->cut(chance);
+  pretend_reboot();
+  device_->remember(directory_);
+  base::Fd tier(::open(path("warm.tier").c_str(), O_RDONLY | O_CLOEXEC));
+  return must(daemon::store::read_superblock(tier.get())).checkpoint_sequence;
 }
 
 void World::stop() {

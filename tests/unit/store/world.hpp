@@ -12,6 +12,7 @@
 #include "daemon/io/io.hpp"
 #include "daemon/store/store.hpp"
 #include "layout/layout.hpp"
+#include "tests/support/chance.hpp"
 
 namespace warmtier::tests {
 
@@ -44,6 +45,8 @@ struct Seen {
   layout::Quad quad{};
 };
 
+class Device;
+
 class World {
  public:
   explicit World(const daemon::store::InitOptions& init = {.dimensions = 20, .capacity = 8192, .segment_bytes = 65536});
@@ -66,14 +69,18 @@ class World {
   // Changes what the superblocks say, with right checksums.
   void edit_superblocks(const std::function<void(layout::Superblock&)>& edit);
   void pretend_reboot();  // the witness of the last life fits no more
+  // From the next start on, what reaches the device is noted; then the power can be cut: what was not synced may be there or not.
+  // Returns the sequence of the checkpoint that the device has.
+  void watch_device();
+  uint64_t cut_power(support::Chance& chance);
 
   Pins pins;
-  uint64_t synced_bytes = 0;  // handed to the device for good
   bool device_fails = false;  // from now on every operation of the device ends with EIO
   std::unique_ptr<daemon::store::Store> store;
 
  private:
   std::string directory_;
+  std::unique_ptr<Device> device_;
   std::unique_ptr<daemon::io::Io> io_;
 };
 
