@@ -1,5 +1,7 @@
 #include "libclient/recall.hpp"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -19,6 +21,12 @@ namespace {
 constexpr size_t kLinesAhead = 2 * layout::kPageBytes / sizeof(layout::SlotLine);
 
 const float* floats_at(const std::byte* row) noexcept { return reinterpret_cast<const float*>(row); }
+
+// The later of the two: what was met so far, and the death that ended this put. A damaged word is none.
+uint64_t later_death(uint64_t met, uint64_t put, uint64_t dead) noexcept {
+  const uint64_t sequence = layout::sequence_of(dead);
+  return sequence > met && layout::dead_word_names(dead, layout::sequence_of(put)) ? sequence : met;
+}
 
 }  // namespace
 
@@ -45,7 +53,15 @@ class Scan::Reader final : public Ids {
   [[nodiscard]] const float* row(uint32_t slot) const noexcept { return floats_at(pass_.tier + pass_.geometry.row_offset(slot)); }
   [[nodiscard]] bool holds(uint32_t slot, uint64_t put) const noexcept {
     const layout::SlotLine& at = line(slot);
-    return layout::load_acquire(at.put) == put && layout::live(put, layout::load_acquire(at.dead));
+    if (layout::load_acquire(at.put) != put) return false;
+    const uint64_t dead = layout::load_acquire(at.dead);
+    if (layout::live(put, dead)) return true;
+    met(put, dead);
+    return false;
+  }
+  // A death: what took the place of the dead must stand in the feed.
+  void met(uint64_t put, uint64_t dead) const noexcept {
+    pass_.meet(later_death(pass_.latest_death.load(std::memory_order_relaxed), put, dead));
   }
   // The record that `put` made is dead, and the feed, as far as it was followed, says what came of it.
   [[nodiscard]] bool died_before(uint32_t slot, uint64_t put, uint64_t followed) const noexcept {
@@ -68,7 +84,7 @@ class Scan::Reader final : public Ids {
     switch (place) {
       case Place::good: return Lookup::found;
       case Place::no_memory: return Lookup::no_memory;
-      case Place::missing_segment: return layout::live(put, layout::load_acquire(at.dead)) ? Lookup::segment : Lookup::absent;
+      case Place::missing_segment: return holds(slot, put) ? Lookup::segment : Lookup::absent;
       case Place::other_store: return Lookup::reattach;
       default: break;
     }
@@ -148,6 +164,7 @@ class Scan::Worker {
   // Under the pass's lock.
   void hand_over(Reader& reader) {
     for (size_t q = 0; q < rankings_.size(); ++q) pass_.rankings[q].merge(std::move(rankings_[q]), reader);
+    pass_.meet(latest_death_);
     pass_.scanned += scanned_;
     pass_.matched += matched_;
     pass_.damaged += damaged_;
@@ -176,7 +193,11 @@ class Scan::Worker {
       }
       WARM_STEP("client.recall_next_line");
       const uint64_t put = layout::load_acquire(lines[i].put);
-      if (!layout::live(put, layout::load_acquire(lines[i].dead))) continue;
+      const uint64_t dead = layout::load_acquire(lines[i].dead);
+      if (!layout::live(put, dead)) {
+        if (put != 0) latest_death_ = later_death(latest_death_, put, dead);
+        continue;
+      }
       ++scanned_;
       const size_t at = count_;
       rows_[at] = {.slot = first + i, .put = put};
@@ -286,6 +307,7 @@ class Scan::Worker {
   uint64_t scanned_ = 0;
   uint64_t matched_ = 0;
   uint64_t damaged_ = 0;
+  uint64_t latest_death_ = 0;
 };
 
 Scan::Scan(ClientState& state, std::vector<Query> queries) : state_(state), queries_(std::move(queries)) {
@@ -473,9 +495,12 @@ base::Status Scan::score_named(Patience& patience, const std::vector<uint32_t>& 
         const uint64_t put = layout::load_acquire(line.put);
         const uint64_t dead = layout::load_acquire(line.dead);
         if (!layout::live(put, dead)) {
+          if (put != 0) reader.met(put, dead);
           ret_more = ret_more || layout::sequence_of(dead) > followed;
           continue;
         }
+        // Another one than the feed named, which may be elsewhere by now: that stands further on.
+        if (layout::sequence_of(put) > followed && WARM_RULE("client.recall_follows_tenants")) ret_more = true;
         ++rescored_;
         record = Record{};
         if (needs_records_) {
@@ -527,6 +552,10 @@ base::Status Scan::settle(Patience& patience, bool& ret_again) {
       const std::lock_guard lock(pass.mutex);
       follow(pass);
       WARM_STEP("client.recall_feed_followed");
+      // A death that no feed has was stored by a recovery, whose generation is about to come.
+      ret_again = pass.latest_death.load(std::memory_order_relaxed) > pass.connection->feed.sequence_below(pass.position) &&
+                  WARM_RULE("client.recall_deaths_are_in_feed");
+      if (ret_again) return {};
       named = std::exchange(pass.named, {});
       pass.named_sorted = 0;
       if (!WARM_RULE("client.recall_reads_feed")) named.clear();
@@ -708,6 +737,7 @@ base::Status Scan::finish(warm_hit* ret_hits, size_t* ret_counts, warm_recall_in
             base::fail(WARM_E_BUSY, "the daemon was replaced while the columns were scanned, again and again until the deadline");
         break;
       }
+      ::sched_yield();
       if (failed = begin(patience); !failed) break;
       continue;
     }

@@ -50,6 +50,13 @@ class Scan {
     uint64_t matched = 0;
     uint64_t damaged = 0;
     std::atomic<uint64_t> changes{0};  // as `position`, for a look without the lock
+    std::atomic<uint64_t> latest_death{0};  // the sequence of the latest death that was met
+
+    void meet(uint64_t death) noexcept {
+      uint64_t known = latest_death.load(std::memory_order_relaxed);
+      while (death > known && !latest_death.compare_exchange_weak(known, death, std::memory_order_relaxed)) {
+      }
+    }
   };
   class Worker;
   class Reader;

@@ -66,7 +66,7 @@ INTERLEAVING(recall, a_record_that_moves_behind_the_scan_is_found, store_of(2), 
 }
 
 INTERLEAVING(recall, a_slot_that_a_recall_finds_dead_has_its_successor_in_the_feed, store_of(2), "store.feed_before_death") {
-  const Client client(scene.daemon());
+  const Client client(scene.daemon(), scene.vain_timeout_ms());
   const Client writer_client(scene.daemon());
   prepare(client);
   Actor reader;
@@ -85,6 +85,64 @@ INTERLEAVING(recall, a_slot_that_a_recall_finds_dead_has_its_successor_in_the_fe
   writer.end();
   if (seen.code != WARM_OK) return "the recall failed";
   return seen.count == 1 ? nullptr : "a record that was there all the time was not recalled: the feed did not name it yet";
+}
+
+// Killed between cell and feed; the next one has set the death, and its generation has not come.
+INTERLEAVING(recall, a_death_that_a_recovery_stored_is_in_no_feed, store_of(2), "client.recall_deaths_are_in_feed") {
+  const Client client(scene.daemon());
+  const Client writer_client(scene.daemon());
+  prepare(client);
+  Actor reader;
+  Actor writer;
+  Recalled seen;
+  Stop between = scene.at("client.recall_next_line", reader.tid(), 1);
+  reader.begin([&] { seen = recall(client); });
+  between.reached();  // slot 0 was looked at
+  Stop killed = scene.daemon_at("store.cell_stored");
+  writer.begin([&] { must_put(writer_client, "X", 2); });
+  killed.reached();
+  scene.daemon().kill();
+  killed.go();
+  Stop recovered = scene.anyone_at("store.generation_before");
+  scene.daemon().start_without_waiting();
+  recovered.reached();
+  scene.leave_out();
+  if (scene.without()) {
+    between.go();
+    reader.end();
+    recovered.go();
+  } else {
+    Stop again = scene.at("client.recall_begun", reader.tid());
+    between.go();
+    again.reached();
+    recovered.go();
+    again.go();
+    reader.end();
+  }
+  writer.end();
+  if (seen.code != WARM_OK) return "the recall failed";
+  return seen.count == 1 ? nullptr : "a record that was there all the time was not recalled: a recovery had set its death";
+}
+
+INTERLEAVING(recall, a_named_slot_that_was_used_again_makes_the_feed_be_read_on, store_of(2), "client.recall_follows_tenants") {
+  const Client client(scene.daemon());
+  prepare(client);
+  Actor reader;
+  Recalled seen;
+  scene.leave_out();
+  Stop between = scene.at("client.recall_next_line", reader.tid(), 1);
+  Stop followed = scene.at("client.recall_feed_followed", reader.tid());
+  reader.begin([&] { seen = recall(client); });
+  between.reached();
+  must_put(client, "X", 2);  // into slot 0, which was looked at
+  between.go();
+  followed.reached();  // slot 0 is named, and not scored yet
+  must_put(client, "X", 3);  // into slot 1
+  must_put(client, "Z", 1);  // into slot 0
+  followed.go();
+  reader.end();
+  if (seen.code != WARM_OK) return "the recall failed";
+  return seen.count == 2 ? nullptr : "a record that was there all the time was not recalled: its slot was another's";
 }
 
 INTERLEAVING(recall, a_candidate_that_dies_after_the_feed_was_read_is_looked_up, store_of(8), "client.recall_follows_deaths") {
