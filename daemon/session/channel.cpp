@@ -26,14 +26,15 @@ uint32_t lanes_on_this_host() noexcept {
 }
 
 base::Result<base::WriteMapping> check_handed_back(int memfd, const base::InodeId& expected, uint64_t bytes) {
+  constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+  // First: only memory has seals, and any other question goes to the file's own file system, which may never answer.
+  const int seals = ::fcntl(memfd, F_GET_SEALS);
+  if (seals < 0 || (seals & kSeals) != kSeals) return base::fail(WARM_E_INVALID, "a memfd without its seals");
   auto inode = base::inode_of(memfd);
   if (!inode) return base::pass(std::move(inode));
   if (*inode != expected) return base::fail(WARM_E_INVALID, "another memory than the one handed out");
   struct statfs fs{};
   if (::fstatfs(memfd, &fs) != 0 || fs.f_type != TMPFS_MAGIC) return base::fail(WARM_E_INVALID, "not a memfd");
-  constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-  const int seals = ::fcntl(memfd, F_GET_SEALS);
-  if (seals < 0 || (seals & kSeals) != kSeals) return base::fail(WARM_E_INVALID, "a memfd without its seals");
   auto length = base::file_bytes(memfd);
   if (!length) return base::pass(std::move(length));
   if (*length != bytes) return base::fail(WARM_E_INVALID, "a memfd of another length");

@@ -15,6 +15,8 @@
 namespace warmtier::daemon::session {
 namespace {
 
+// Every lane of every channel is looked at in every round, and who says so is in a namespace of his own.
+constexpr uint32_t kChannelsPerUserMax = 256;
 constexpr size_t kEmptyRoomsKept = 8;  // a user whose processes come and go finds its channel again
 
 // A description of its own that may be written: the client's map of its lanes and of its session.
@@ -58,6 +60,10 @@ base::Result<Room*> Rooms::room_for(const ChannelKey& key, bool shared) {
       if (room->channel->fenced_lanes() * 2 >= room->channel->lanes()) continue;
       return room.get();
     }
+  }
+  const auto of_user = std::ranges::count_if(rooms_, [&](const auto& room) { return room->channel->key().uid == key.uid; });
+  if (key.uid != world_.own_uid && of_user >= kChannelsPerUserMax) {
+    return base::fail(WARM_E_LIMIT, "user %u has %u channels and that is the limit", key.uid, kChannelsPerUserMax);
   }
   if (rooms_.size() >= layout::kChannelsMax) {
     return base::fail(WARM_E_LIMIT, "%u channels are in use and that is the limit", layout::kChannelsMax);

@@ -38,6 +38,7 @@ struct World {
   uint64_t hash_seed = 0;
   uint64_t capacity = 0;
   uint64_t own_segment_above_bytes = 0;
+  uint64_t large_bytes_max = uint64_t{256} << 20;  // large content in our memory that waits for the store thread
   uint32_t lanes = 0;
   uint32_t sessions_max = 0;
   uint64_t descriptors = 0;  // that this process may have

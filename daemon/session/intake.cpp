@@ -26,6 +26,7 @@ namespace {
 constexpr uint64_t kTagListener = 0;
 constexpr uint64_t kTagMail = 1;
 constexpr uint64_t kTagSignals = 2;
+constexpr uint64_t kTagPorters = 3;
 constexpr uint64_t kTagSocket = 0;
 constexpr uint64_t kTagPidfd = 1;
 constexpr uint64_t tag_of(uint64_t id, uint64_t which) noexcept { return id << 2 | which; }
@@ -36,10 +37,10 @@ constexpr uint32_t kPacketsPerEvent = 32;
 constexpr uint64_t kGreetingNsMax = 5 * base::kNsPerSecond;
 constexpr uint32_t kGreetingsPerUidMax = 64;  // connections that have not said who they are
 constexpr uint32_t kGreetingsMax = 512;
-constexpr uint64_t kLargeBytesInFlightMax = uint64_t{256} << 20;  // content in our memory that waits for the store thread
 constexpr uint64_t kCensusIntervalNs =
     100 * base::kNsPerMs;  // who asks in a loop asks in vain: all questions of it are one census
-constexpr uint32_t kUidShareDivisor = 2;  // another user than the daemon's own may have this part of all sessions
+constexpr uint32_t kUidShareDivisor =
+    2;  // another user than the daemon's own may have this part of all sessions, and of large content
 
 constexpr uint32_t kSocketEvents = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
 
@@ -79,6 +80,10 @@ base::Status Intake::open(base::Fd listener) {
   auto spare = base::open_at(AT_FDCWD, "/dev/null", O_RDONLY);
   if (!spare) return base::pass(std::move(spare));
   spare_ = std::move(*spare);
+  const uint64_t memory_bytes_max = std::max(
+      {world_.limits.content_bytes_max, layout::channel_bytes(layout::kLanesMax), uint64_t{sizeof(layout::SessionRegion)}});
+  if (auto s = porters_.open(memory_bytes_max); !s) return s;
+  if (auto s = watch(porters_.event_fd(), kTagPorters, EPOLLIN); !s) return s;
   if (auto s = watch(listener_.get(), kTagListener, EPOLLIN); !s) return s;
   if (auto s = watch(mail_.to_intake.event_fd(), kTagMail, EPOLLIN); !s) return s;
   return watch(signals_.get(), kTagSignals, EPOLLIN);
@@ -168,6 +173,7 @@ void Intake::run() {
       if (id == 0) {
         if (tag == kTagListener) accept_all();
         if (tag == kTagSignals) handle_signal();
+        if (tag == kTagPorters) take_fetched();
         if (tag == kTagMail && handle_mail()) return;
         continue;
       }
@@ -241,11 +247,8 @@ void Intake::accept_under_shortage() {
   if (socket) {
     const layout::Refuse message = compose_refuse(WARM_E_LIMIT, "the daemon has no file descriptor left");
     (void)send_packet(socket.get(), bytes_of(message), {});
-    // Unread bytes at a close would make the peer see a reset instead of the reason: none may come after these.
-    ::shutdown(socket.get(), SHUT_RDWR);
-    while (receive_packet(socket.get(), buffer_).state == Packet::State::received) {
-    }
-    socket.reset();
+    // Unread bytes at a close would make the peer see a reset instead of the reason: they are thrown away.
+    porters_.close(std::move(socket));
   }
   spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
 }
@@ -331,12 +334,21 @@ void Intake::close_socket(Connection& connection) {
   if (!connection.socket) return;
   const std::scoped_lock lock(subscribers_mutex_);
   std::erase(subscribers_, connection.socket.get());
-  connection.socket.reset();
+  let_go_of(std::move(connection.socket), connection.uid);
+  connection.fetch = 0;
   connection.segments.reset();
   connection.lists_owed = 0;
   if (std::exchange(connection.question, std::nullopt)) --questions_;
   connection.counted.reset();
   connection.sessions.reset();
+}
+
+// Our own user could kill us: what it sends is received and closed here.
+void Intake::let_go_of(base::Fd socket, uid_t uid) {
+  if (uid == world_.own_uid) return;
+  (void)::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, socket.get(), nullptr);
+  (void)::epoll_ctl(doorbell_epoll_, EPOLL_CTL_DEL, socket.get(), nullptr);
+  porters_.close(std::move(socket));
 }
 
 // The socket is at its end. That is not the end of the session: closefrom() or daemon() do it to a living reader. One that was
@@ -386,17 +398,41 @@ void Intake::handle_socket(Connection& connection, uint32_t events) {
   if ((events & EPOLLOUT) != 0) flush_segments(connection);
   if ((events & EPOLLOUT) != 0) flush_sessions(connection);
   for (uint32_t i = 0; i < kPacketsPerEvent; ++i) {
-    if (!connection.socket) return;
+    if (!connection.socket || connection.fetch != 0) return;
+    if (connection.uid != world_.own_uid && look_at(connection.socket.get()) == Head::with_descriptors) {
+      connection.fetch = ++fetches_;
+      if (!porters_.fetch(connection.uid, connection.id, connection.fetch, connection.socket.get())) socket_gone(connection);
+      return;
+    }
     Packet packet = receive_packet(connection.socket.get(), buffer_);
     if (packet.state == Packet::State::nothing) break;
     if (packet.state == Packet::State::closed && packet.descriptors.empty()) {
       socket_gone(connection);
       return;
     }
-    if (!handle_packet(connection, packet)) return;
-    if (find(id) == nullptr || connection.put_pending || connection.state == Connection::State::attaching) return;
+    if (!handle_packet(connection, packet) || !may_go_on(id)) return;
   }
   rearm(connection);
+}
+
+// Whether the connection is there and is read.
+bool Intake::may_go_on(uint64_t id) noexcept {
+  const Connection* connection = find(id);
+  return connection != nullptr && !connection->put_pending && connection->state != Connection::State::attaching;
+}
+
+void Intake::take_fetched() {
+  while (auto fetched = porters_.take(buffer_)) {
+    Connection* connection = find(fetched->connection);
+    if (connection == nullptr || connection->fetch != fetched->number) continue;  // its socket is gone
+    connection->fetch = 0;
+    if (fetched->packet.state == Packet::State::closed && fetched->packet.descriptors.empty()) {
+      socket_gone(*connection);
+      continue;
+    }
+    const bool nothing = fetched->packet.state == Packet::State::nothing;
+    if (nothing || (handle_packet(*connection, fetched->packet) && may_go_on(fetched->connection))) rearm(*connection);
+  }
 }
 
 // False when the connection is not to be read any more, and may be gone.
@@ -813,12 +849,29 @@ void Intake::publish_index(int index_fd, uint32_t homes_log2, uint64_t generatio
 
 // ---- sessions --------------------------------------------------------------------------------------------------------------
 
+// Another user than the daemon's own may fill a part of it: what waits there for a slot can wait for long.
+uint64_t Intake::room_for_large(uid_t uid) const noexcept {
+  const uint64_t room = world_.large_bytes_max - large_bytes_;
+  if (uid == world_.own_uid) return room;
+  const auto own = large_bytes_of_.find(uid);
+  const uint64_t share = world_.large_bytes_max / kUidShareDivisor - (own == large_bytes_of_.end() ? 0 : own->second);
+  return std::min(room, share);
+}
+
+// Of the put that the connection has under way; 0: none any more.
+void Intake::count_large(Connection& connection, uint64_t bytes) {
+  large_bytes_ += bytes - connection.put_bytes;
+  uint64_t& of_user = large_bytes_of_[connection.uid];
+  of_user += bytes - connection.put_bytes;
+  if (of_user == 0) large_bytes_of_.erase(connection.uid);
+  connection.put_bytes = bytes;
+}
+
 void Intake::handle_put(Connection& connection, std::span<const std::byte> message, const base::Fd& content) {
   connection.put_pending = true;
   LargePut put = receive_large_put(message, content, connection.session->access, world_.limits, world_.own_segment_above_bytes,
-                                   kLargeBytesInFlightMax - large_bytes_, stage_);
-  connection.put_bytes = put.content_bytes_held();
-  large_bytes_ += connection.put_bytes;
+                                   room_for_large(connection.uid), stage_);
+  count_large(connection, put.content_bytes_held());
   mail_.to_store.post(Put{.session = connection.session, .put = std::move(put)});
 }
 
@@ -826,7 +879,7 @@ void Intake::handle(const PutAnswered& message) {
   Connection* connection = connection_of(*message.session);
   if (connection == nullptr) return;
   connection->put_pending = false;
-  large_bytes_ -= std::exchange(connection->put_bytes, 0);
+  count_large(*connection, 0);
   if (connection->state == Connection::State::open) rearm(*connection);
 }
 

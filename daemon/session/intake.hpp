@@ -10,6 +10,7 @@
 //     by end of file only as long as it was not accepted.
 //  2. At most one large put of a session is between receiving and answer; its socket is not read meanwhile.
 //  3. No socket is closed while it is in the list of subscribers.
+//  4. What another user has put into a socket is neither received nor closed here when descriptors may be in it.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +27,7 @@
 #include "daemon/session/census.hpp"
 #include "daemon/session/handshake.hpp"
 #include "daemon/session/messages.hpp"
+#include "daemon/session/porters.hpp"
 #include "daemon/session/socket.hpp"
 
 namespace warmtier::daemon::session {
@@ -76,6 +78,7 @@ class Intake {
     bool known = false;  // its client has accepted it once: it may hold pins
     bool accepted = false;  // the last welcome
     uint64_t welcomes = 0;
+    uint64_t fetch = 0;  // of a packet that is received elsewhere; its socket is not read meanwhile. 0: none
     bool put_pending = false;
     uint64_t put_bytes = 0;  // of it in our memory
     std::optional<SegmentList> segments;  // on its way
@@ -100,12 +103,17 @@ class Intake {
   void handle(const Dropped& message);
   void handle(const Notify& message);
   void handle_socket(Connection& connection, uint32_t events);
+  void take_fetched();
+  [[nodiscard]] bool may_go_on(uint64_t id) noexcept;
+  void let_go_of(base::Fd socket, uid_t uid);
   bool handle_packet(Connection& connection, Packet& packet);
   void pass_on_doorbell() noexcept;
   void handle_hello(Connection& connection, Packet& packet);
   enum class Resumption : uint8_t { resumed, refused, later };
   Resumption try_resume(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access, Packet& packet);
   base::Status attach_new(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access);
+  [[nodiscard]] uint64_t room_for_large(uid_t uid) const noexcept;
+  void count_large(Connection& connection, uint64_t bytes);
   void handle_put(Connection& connection, std::span<const std::byte> message, const base::Fd& content);
   void welcome(Connection& connection, uint64_t socket_done, bool resumed);
   void handle_accept(Connection& connection, std::span<const std::byte> message);
@@ -143,6 +151,8 @@ class Intake {
   base::Fd epoll_;
   base::Fd listener_;
   base::Fd signals_;
+  Porters porters_;
+  uint64_t fetches_ = 0;
   base::Fd spare_;  // given up for a moment to tell a client that there are no descriptors left
   std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;
   std::unordered_map<const Session*, uint64_t> by_session_;
@@ -151,6 +161,7 @@ class Intake {
   uint32_t greetings_ = 0;
   std::unordered_map<uid_t, uint32_t> greetings_of_;  // by user; their sum is greetings_
   uint64_t large_bytes_ = 0;  // sum of put_bytes
+  std::unordered_map<uid_t, uint64_t> large_bytes_of_;  // by user
   bool limit_logged_ = false;
   std::vector<std::byte> buffer_;
   std::optional<Census> census_;

@@ -35,14 +35,15 @@ base::Status read_all(int fd, std::byte* to, uint64_t offset, uint64_t bytes) {
 }  // namespace
 
 base::Status check_content_memfd(int memfd, uint64_t content_bytes) {
+  constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+  // First: only memory has seals, and any other question goes to the file's own file system, which may never answer.
+  const int seals = ::fcntl(memfd, F_GET_SEALS);
+  if (seals < 0 || (seals & kSeals) != kSeals)
+    return base::fail(WARM_E_INVALID, "the content memfd is not sealed against shrink, grow and write");
   struct statfs fs{};
   if (::fstatfs(memfd, &fs) != 0) return base::fail_errno(errno, "fstatfs of the content");
   // A sealed hugetlb memfd passes the seal check, and reading it can wait for huge pages.
   if (fs.f_type != TMPFS_MAGIC) return base::fail(WARM_E_INVALID, "the content is not a memfd in ordinary memory");
-  constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-  const int seals = ::fcntl(memfd, F_GET_SEALS);
-  if (seals < 0 || (seals & kSeals) != kSeals)
-    return base::fail(WARM_E_INVALID, "the content memfd is not sealed against shrink, grow and write");
   auto length = base::file_bytes(memfd);
   if (!length) return base::pass(std::move(length));
   if (*length != content_bytes) {

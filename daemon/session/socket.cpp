@@ -92,6 +92,20 @@ Packet receive_packet(int socket, std::span<std::byte> buffer) {
   return packet;
 }
 
+Head look_at(int socket) noexcept {
+  std::byte byte{};
+  iovec part{.iov_base = &byte, .iov_len = sizeof byte};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  ssize_t got = 0;
+  do {
+    got = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_PEEK);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? Head::nothing : Head::plain;
+  return (message.msg_flags & MSG_CTRUNC) != 0 ? Head::with_descriptors : Head::plain;
+}
+
 Sent send_packet(int socket, std::span<const std::byte> bytes, std::span<const base::Fd> descriptors) {
   WARM_ASSERT(descriptors.size() <= kDescriptorsSentMax);
   iovec part{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};

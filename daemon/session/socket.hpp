@@ -27,6 +27,10 @@ struct Packet {
 // `buffer` holds kMessageBytesMax. A packet that was cut, or whose descriptors were, is malformed.
 Packet receive_packet(int socket, std::span<std::byte> buffer);
 
+// What stands first in the queue, without taking it: no descriptor of it is received.
+enum class Head { nothing, plain, with_descriptors };
+Head look_at(int socket) noexcept;
+
 enum class Sent { sent, full, failed };
 Sent send_packet(int socket, std::span<const std::byte> bytes, std::span<const base::Fd> descriptors);
 

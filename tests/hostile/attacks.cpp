@@ -1,8 +1,6 @@
 // What hostile processes do. Each is an endless loop over one kind of malice; whatever fails in it is not minded.
 #include <fcntl.h>
 #include <linux/io_uring.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -21,6 +19,8 @@
 #include "layout/words.hpp"
 #include "tests/hostile/live.hpp"
 #include "tests/hostile/raw.hpp"
+#include "tests/hostile/silent_file.hpp"
+#include "tests/support/lingering.hpp"
 #include "tests/support/trouble.hpp"
 
 namespace warmtier::tests::hostile {
@@ -28,6 +28,7 @@ namespace {
 
 using namespace warmtier::tests::support;
 
+constexpr size_t kPeersKept = 512;
 constexpr int kCannotBegin = 3;
 constexpr uint64_t kStoresPerRound = 4096;
 
@@ -197,39 +198,13 @@ base::Fd memfd_of(uint64_t bytes, int seals, unsigned flags = 0) {
 constexpr int kSealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 constexpr uint64_t kContentBytes = 200'000;
 
-// A connection whose last close waits for its peer, who never reads.
-struct Lingering {
-  base::Fd end;
-  base::Fd peer;
-};
-Lingering lingering() {
-  const base::Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t bytes = sizeof address;
-  Lingering made;
-  made.end.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), bytes) != 0 || ::listen(listener.get(), 1) != 0 ||
-      ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &bytes) != 0 ||
-      ::connect(made.end.get(), reinterpret_cast<sockaddr*>(&address), bytes) != 0) {
-    return {};
-  }
-  made.peer.reset(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  const linger wait{.l_onoff = 1, .l_linger = 3600};
-  (void)::setsockopt(made.end.get(), SOL_SOCKET, SO_LINGER, &wait, sizeof wait);
-  const std::vector<std::byte> bulk(size_t{1} << 16);
-  while (::send(made.end.get(), bulk.data(), bulk.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
-  }
-  return made;
-}
-
 struct Sendable {
   std::vector<base::Fd> fds;
   base::Fd peer;  // of a lingering connection: kept by us
+  bool silent = false;
 };
-constexpr uint64_t kKinds = 16;
-Sendable descriptor(uint64_t kind) {
+constexpr uint64_t kKinds = 17;
+Sendable descriptor(uint64_t kind, const SilentFile* silent) {
   Sendable made;
   const auto one = [&](base::Fd fd) { made.fds.push_back(std::move(fd)); };
   switch (kind) {
@@ -274,6 +249,10 @@ Sendable descriptor(uint64_t kind) {
       one(base::Fd(::open(("/proc/self/fd/" + std::to_string(written.get())).c_str(), O_RDONLY | O_CLOEXEC)));
       break;
     }
+    case 15:
+      if (silent != nullptr) one(silent->copy());
+      made.silent = true;
+      break;
     case 14:
       for (int i = 0; i < 200; ++i) one(memfd_of(4096, 0));
       break;
@@ -307,7 +286,7 @@ void send_put(const RawSession& session, uint64_t number, const std::vector<int>
 }
 
 // In a greeting, in a put, where none is wanted, and left behind in a socket that closes.
-void hand_over(const Daemon& daemon, Chance& chance, Sendable what) {
+void hand_over(const Daemon& daemon, Chance& chance, Sendable& what) {
   std::vector<int> numbers;
   for (const base::Fd& fd : what.fds) numbers.push_back(fd.get());
   if (numbers.empty()) return;
@@ -328,9 +307,19 @@ void hand_over(const Daemon& daemon, Chance& chance, Sendable what) {
         break;
     }
   }
+  // Nor would it answer us.
+  if (what.silent) {
+    for (base::Fd& fd : what.fds) (void)fd.release();
+    return;
+  }
   // What was right when it was sent is not any more; and these were the last copies of ours.
   for (const base::Fd& fd : what.fds) (void)::ftruncate(fd.get(), 0);
-  what.fds.clear();
+  // The daemon may have closed its own already: then a connection lingers here.
+  if (what.peer) {
+    std::thread([fds = std::move(what.fds)]() mutable { fds.clear(); }).detach();
+  } else {
+    what.fds.clear();
+  }
   if (!session) return;
   layout::Watch watch{};
   watch.header = {.kind = static_cast<uint32_t>(layout::MessageKind::watch), .bytes = sizeof watch};
@@ -339,16 +328,24 @@ void hand_over(const Daemon& daemon, Chance& chance, Sendable what) {
 }
 
 int hand_over_descriptors(const Daemon& daemon, Ground& ground, Chance& chance) {
+  std::optional<SilentFile> silent;
+  if (::geteuid() == 0 && ::access("/dev/fuse", R_OK | W_OK) == 0) {
+    silent.emplace(daemon.directory() + "/silent");
+    if (!silent->there()) return kCannotBegin;
+  } else {
+    std::fprintf(stderr, "without a file that answers nobody: no /dev/fuse, or not for this user\n");
+  }
   if (!become(kHostileUser)) return kCannotBegin;
   std::vector<base::Fd> peers;
   for (uint64_t round = 0; !stopped(ground); ++round) {
-    Sendable what = descriptor(round % kKinds);
+    Sendable what = descriptor(round % kKinds, silent ? &*silent : nullptr);
+    hand_over(daemon, chance, what);
     if (what.peer) peers.push_back(std::move(what.peer));
-    hand_over(daemon, chance, std::move(what));
     if (round % kKinds == kKinds - 1) ground.hostile_rounds.advance();
-    if (peers.size() > 64) peers.clear();
+    if (peers.size() == kPeersKept) peers.erase(peers.begin());
   }
-  return 0;
+  silent.reset();
+  ::_exit(0);  // some of our own closes may still wait
 }
 
 // ---- holding and lying --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <thread>
@@ -63,33 +64,39 @@ T must(base::Result<T> result) {
 
 // Whatever lies beside a map of client's memory cannot be touched: the kernel says so.
 constexpr size_t kGuardBytes = size_t{4} << 20;
-constexpr int kMapsTried = 64;
-void put_guard() {
-  require(::mmap(nullptr, kGuardBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED, "a guard");
-}
-bool guarded(const support::Map& map, const std::vector<support::Map>& all) {
-  return std::ranges::none_of(all, [&](const support::Map& other) {
-    return (other.to == map.from || other.from == map.to) && !other.access.starts_with("---");
-  });
-}
-base::WriteMapping map_between_guards(int fd, size_t bytes) {
-  for (int i = 0; i < kMapsTried; ++i) {
-    put_guard();
-    base::WriteMapping map = must(base::WriteMapping::map(fd, bytes));
-    put_guard();
-    const auto all = support::maps_of(::getpid());
-    const auto from = reinterpret_cast<uintptr_t>(map.data());
-    if (guarded({.from = from, .to = from + bytes, .access = {}, .offset = 0, .inode = 0, .path = {}}, all)) return map;
-    map.abandon();  // it fills the gap that the kernel found
+constexpr int kMapsTried = 1024;
+class Guards {
+ public:
+  void put(void* address = nullptr, size_t bytes = kGuardBytes) {
+    const int fixed = address != nullptr ? MAP_FIXED_NOREPLACE : 0;
+    void* const made = ::mmap(address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0);
+    if (made == MAP_FAILED) return;
+    begins_.insert(reinterpret_cast<uintptr_t>(made));
+    ends_.insert(reinterpret_cast<uintptr_t>(made) + bytes);
   }
-  require(false, "no place between guards");
-  return {};
-}
-void check_guards(const base::InodeId& memfd) {
-  const auto all = support::maps_of(::getpid());
-  for (const support::Map& map : all)
-    require(map.inode != memfd.inode || guarded(map, all), "the daemon's map of a channel has a neighbour that can be touched");
-}
+  // A gap beside it is closed.
+  bool stand_beside(const std::byte* from, size_t bytes) {
+    put(const_cast<std::byte*>(from - layout::kPageBytes), layout::kPageBytes);
+    put(const_cast<std::byte*>(from + bytes), layout::kPageBytes);
+    return ends_.contains(reinterpret_cast<uintptr_t>(from)) && begins_.contains(reinterpret_cast<uintptr_t>(from) + bytes);
+  }
+  base::WriteMapping map_between(int fd, size_t bytes) {
+    std::vector<base::WriteMapping> fillers;  // of the gaps that the kernel finds first
+    for (int i = 0; i < kMapsTried; ++i) {
+      put();
+      base::WriteMapping map = must(base::WriteMapping::map(fd, bytes));
+      put();
+      if (stand_beside(map.data(), bytes)) return map;
+      fillers.push_back(std::move(map));
+    }
+    require(false, "no place between guards");
+    return {};
+  }
+
+ private:
+  std::set<uintptr_t> begins_;
+  std::set<uintptr_t> ends_;
+};
 
 // Numbers at which code goes wrong.
 uint64_t odd_number(Chance& chance) {
@@ -253,12 +260,16 @@ class Yard {
   // ---- sessions ----
 
   void open_quarter(Quarter& quarter, uint32_t uid) {
-    put_guard();
+    guards_.put();
     quarter.channel = must(Channel::create(channels_.get(), store_identity(),
                                            {.uid = uid, .namespace_device = 1, .namespace_inode = 2}, layout::kLanesMin));
-    put_guard();
-    check_guards(must(base::inode_of(quarter.channel->lanes_fd())));
-    quarter.lanes = map_between_guards(quarter.channel->lanes_fd(), layout::channel_bytes(quarter.channel->lanes()));
+    guards_.put();
+    for (const support::Map& map : support::maps_of(::getpid())) {
+      if (map.inode != must(base::inode_of(quarter.channel->lanes_fd())).inode) continue;
+      require(guards_.stand_beside(reinterpret_cast<const std::byte*>(map.from), map.to - map.from),
+              "the daemon's map of a channel has a neighbour that can be touched");
+    }
+    quarter.lanes = guards_.map_between(quarter.channel->lanes_fd(), layout::channel_bytes(quarter.channel->lanes()));
   }
   [[nodiscard]] session::StoreIdentity store_identity() const {
     session::StoreIdentity identity;
@@ -270,9 +281,9 @@ class Yard {
     Attached made{.session = std::make_shared<Session>(),
                   .memfd = must(base::make_memfd("hostile-session", sizeof(layout::SessionRegion))),
                   .map = {}};
-    made.map = map_between_guards(made.memfd.get(), sizeof(layout::SessionRegion));
+    made.map = guards_.map_between(made.memfd.get(), sizeof(layout::SessionRegion));
     Session& session = *made.session;
-    session.region = map_between_guards(made.memfd.get(), sizeof(layout::SessionRegion));
+    session.region = guards_.map_between(made.memfd.get(), sizeof(layout::SessionRegion));
     session.channel = quarter.channel.get();
     session.index = index;
     session.access = access;
@@ -711,6 +722,7 @@ class Yard {
   World world_;
   Port port_;
   session::Mailboxes mail_;
+  Guards guards_;
   base::Fd channels_;
   std::optional<Sessions> sessions_;
   Quarter honest_;

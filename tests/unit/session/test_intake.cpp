@@ -16,12 +16,14 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <future>
 #include <optional>
 #include <thread>
 
 #include "daemon/session/intake.hpp"
 #include "layout/describe.hpp"
 #include "layout/validate.hpp"
+#include "tests/support/lingering.hpp"
 #include "tests/unit/session/fixture.hpp"
 
 using namespace warmtier;
@@ -44,7 +46,7 @@ base::Fd some_memfd(uint64_t bytes, int seals) {
 class Door {
  public:
   explicit Door(uint32_t sessions_max = 100, AccessRules rules = {}, uid_t own_uid = ::getuid(), uint64_t descriptors = 100'000,
-                std::span<const layout::Dialect> dialects = layout::dialects()) {
+                std::span<const layout::Dialect> dialects = layout::dialects(), uint64_t large_bytes_max = 1 << 20) {
     cr_assert(mail_.to_store.open().has_value());
     cr_assert(mail_.to_intake.open().has_value());
     for (int* fd : {&published_.index_fd, &published_.tier_fd, &published_.feed_fd, &published_.status_fd}) {
@@ -69,6 +71,7 @@ class Door {
     world_.lanes = layout::kLanesMin;
     world_.sessions_max = sessions_max;
     world_.descriptors = descriptors;
+    world_.large_bytes_max = large_bytes_max;
     world_.channels_directory = directory.fd();
     world_.published = &published_;
     world_.status = &status;
@@ -141,6 +144,12 @@ class Door {
   std::thread store_thread_;
 };
 
+AccessRules everybody() {
+  AccessRules rules;
+  rules.others = layout::Access::write;
+  return rules;
+}
+
 struct Received {
   std::vector<std::byte> bytes;
   std::vector<base::Fd> descriptors;
@@ -184,8 +193,10 @@ class RawClient {
   }
   // Where the connection may be closed already, or its queue full.
   template <typename Message>
-  void offer(const Message& message) const {
-    (void)send_packet(socket_.get(), std::as_bytes(std::span(&message, 1)), {});
+  void offer(const Message& message, const std::vector<int>& with = {}) const {
+    std::vector<base::Fd> owned;
+    for (int fd : with) owned.emplace_back(::dup(fd));
+    (void)send_packet(socket_.get(), std::as_bytes(std::span(&message, 1)), owned);
   }
   // nullopt: the daemon closed.
   std::optional<Received> receive() const {
@@ -716,6 +727,131 @@ Test(intake, large_content_is_read_and_carried_out_once) {
   cr_assert_eq(door.executor.executed.size(), 2);
 }
 
+// This process is another user than the daemon's own.
+Test(intake, descriptors_of_another_user_are_received_elsewhere_and_let_in_when_they_are_memory) {
+  Door door(100, everybody(), ::getuid() + 1);
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  constexpr uint64_t kBytes = 100'000;
+  constexpr int kAll = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+  const base::Fd good = some_memfd(kBytes, kAll);
+  const base::Fd unsealed = some_memfd(kBytes, 0);
+  const base::Fd sparse = some_memfd(uint64_t{1} << 50, kAll);
+  const base::Fd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const std::pair<int, int32_t> cases[] = {{good.get(), WARM_OK},
+                                           {unsealed.get(), WARM_E_INVALID},
+                                           {sparse.get(), WARM_E_INVALID},
+                                           {file.get(), WARM_E_INVALID},
+                                           {good.get(), WARM_OK}};
+  uint64_t number = 0;
+  for (const auto& [fd, status] : cases) {
+    ++number;
+    client.send_large(number, client.request(0, kFirst + number - 1, "x", kBytes), "x", {fd});
+    cr_assert(comes([&] { return layout::load_acquire(client.cell(0).number) == kFirst + number - 1; }));
+    cr_assert_eq(client.cell(0).status, status, "case %lu: %d", number, client.cell(0).status);
+  }
+  // What is handed back comes the same way.
+  layout::Hello again = RawClient::hello();
+  again.resume_session = client.welcome.session;
+  again.resume_channel = client.welcome.channel;
+  again.resume_index = client.welcome.session_index;
+  RawClient back(door.path());
+  back.send(again, {client.descriptors[5].get(), client.descriptors[6].get()});
+  const auto welcome = back.take_welcome();
+  cr_assert(welcome && welcome->resumed == 1 && welcome->session == client.welcome.session);
+}
+
+Test(intake, who_sends_what_cannot_be_closed_at_once_keeps_nobody_waiting) {
+  Door door(100, everybody(), ::getuid() + 1);
+  door.start();
+  std::vector<std::jthread> closers;  // our own closes may be the last ones, and wait until the peers go
+  std::vector<base::Fd> peers;
+  const auto sent_by = [&](const auto& send) {
+    tests::support::Lingering one = tests::support::lingering();
+    cr_assert(one.end && one.peer);
+    send(one.end.get());
+    peers.push_back(std::move(one.peer));
+    closers.emplace_back([end = std::move(one.end)]() mutable { end.reset(); });
+  };
+  // In a put, where none is wanted, in a greeting; and unread, when its socket is closed.
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  sent_by([&](int fd) { client.send_large(1, client.request(0, kFirst, "x", 100'000), "x", {fd}); });
+  RawClient surplus(door.path());
+  cr_assert(surplus.attach().has_value());
+  sent_by([&](int fd) { surplus.send(layout::kDoorbellByte, {fd, fd, fd}); });
+  {
+    const RawClient greeting(door.path());
+    sent_by([&](int fd) { greeting.send(RawClient::hello(), {fd, fd}); });
+    // The first of them ends the session, and nobody reads the others.
+    RawClient unread(door.path());
+    cr_assert(unread.attach().has_value());
+    for (int i = 0; i < 4; ++i) sent_by([&](int fd) { unread.offer(layout::kDoorbellByte, {fd, fd}); });
+  }
+  RawClient next(door.path());
+  cr_assert(next.attach().has_value());
+  RawClient resumed(door.path());
+  layout::Hello again = RawClient::hello();
+  again.resume_session = next.welcome.session;
+  again.resume_channel = next.welcome.channel;
+  again.resume_index = next.welcome.session_index;
+  resumed.send(again, {next.descriptors[5].get(), next.descriptors[6].get()});
+  cr_assert(resumed.take_welcome().has_value(), "descriptors of the same user are received after it");
+}
+
+Test(intake, another_users_large_content_fills_half_of_the_room) {
+  constexpr uint64_t kBytes = 100'000;
+  Door door(100, everybody(), ::getuid() + 1, 100'000, layout::dialects(), 4 * kBytes - 2);
+  std::promise<void> go_on;
+  std::shared_future<void> gone_on = go_on.get_future();
+  std::atomic<bool> begun{false};
+  door.executor.before = [gone_on, &begun] {
+    begun.store(true);
+    gone_on.wait();
+  };
+  door.start();
+  RawClient first(door.path());
+  RawClient second(door.path());
+  cr_assert(first.attach().has_value() && second.attach().has_value());
+  const base::Fd content = some_memfd(kBytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
+  first.send_large(1, first.request(0, kFirst, "a", kBytes), "a", {content.get()});
+  cr_assert(comes([&] { return begun.load(); }));
+  second.send_large(1, second.request(0, kFirst, "b", kBytes), "b", {content.get()});
+  // Received behind both, and refused at once.
+  RawClient third(door.path());
+  layout::Hello wrong = RawClient::hello();
+  wrong.protocol_version = 99;
+  third.send(wrong, {content.get(), content.get()});
+  cr_assert(third.receive()->kind() == layout::MessageKind::refuse);
+  go_on.set_value();
+  cr_assert(comes([&] { return layout::load_acquire(second.cell(0).number) == kFirst; }));
+  cr_assert_eq(first.cell(0).status, WARM_OK);
+  cr_assert_eq(second.cell(0).status, WARM_E_BUSY);
+  // What is answered takes no room any more.
+  second.send_large(2, second.request(0, kFirst + 1, "b", kBytes), "b", {content.get()});
+  cr_assert(comes([&] { return layout::load_acquire(second.cell(0).number) == kFirst + 1; }));
+  cr_assert_eq(second.cell(0).status, WARM_OK);
+}
+
+Test(intake, another_user_has_so_many_channels) {
+  constexpr uint64_t kChannels = 256;
+  Door door(1000, everybody(), ::getuid() + 1);
+  door.start();
+  std::vector<RawClient> clients;
+  const auto greet_from = [&](uint64_t pid_namespace) {
+    RawClient& client = clients.emplace_back(door.path());
+    layout::Hello hello = RawClient::hello();
+    hello.namespace_inode = pid_namespace;
+    client.send(hello);
+    const auto answer = client.receive();
+    return answer->kind() == layout::MessageKind::welcome ? WARM_OK : answer->as<layout::Refuse>().code;
+  };
+  for (uint64_t i = 1; i <= kChannels; ++i) cr_assert_eq(greet_from(i), WARM_OK, "channel %lu", i);
+  cr_assert_eq(greet_from(kChannels + 1), WARM_E_LIMIT);
+  cr_assert_eq(greet_from(1), WARM_OK, "a channel that is there has room");
+}
+
 Test(intake, content_that_could_change_or_lies_about_its_length_is_refused) {
   Door door;
   door.start();
@@ -1179,12 +1315,6 @@ int as_a_stranger(const Door& door, const std::function<int()>& body) {
   int status = 0;
   ::waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 101;
-}
-
-AccessRules everybody() {
-  AccessRules rules;
-  rules.others = layout::Access::write;
-  return rules;
 }
 
 }  // namespace
