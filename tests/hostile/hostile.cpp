@@ -1,12 +1,17 @@
-// ./dev hostile: random states of what a client may write, given to the daemon's own rooms.
+// ./dev hostile: random states of what a client may write, given to the daemon's own rooms; and what hostile processes cost an
+// honest one, in pairs with a process that uses as much of a processor and touches nothing.
 #include <time.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
+#include "base/clock.hpp"
+#include "tests/hostile/live.hpp"
 #include "tests/hostile/states.hpp"
 
 namespace {
@@ -15,14 +20,18 @@ using namespace warmtier::tests::hostile;
 
 struct Options {
   StateOptions states;
+  uint64_t pairs = 0;
+  uint64_t pair_ms = 2000;  // of each half
   std::string out;
   std::string commit = "unknown";
 };
 
 [[noreturn]] void usage(int code) {
   std::fputs(
-      "usage: hostile [--states N] [--seed N] [--out FILE] [--commit HASH]\n"
+      "usage: hostile [--states N] [--seed N] [--pairs N] [--out FILE] [--commit HASH]\n"
       "N random states (default 1000000) of everything that a client may write, given to the daemon's own rooms in one process.\n"
+      "--pairs: instead of them, how long an honest user's puts take beside an attack and beside a process that only computes,\n"
+      "in N pairs for each attack.\n"
       "Exit code 0: another user's data and answers stayed right, and nothing was touched that is not the client's.\n",
       code == 0 ? stdout : stderr);
   std::exit(code);
@@ -50,6 +59,8 @@ Options options_of(int argc, char** argv) {
       options.states.states = number_of(argument, value);
     } else if (argument == "--seed") {
       options.states.seed = number_of(argument, value);
+    } else if (argument == "--pairs") {
+      options.pairs = number_of(argument, value);
     } else if (argument == "--out") {
       options.out = value;
     } else if (argument == "--commit") {
@@ -85,11 +96,51 @@ std::string report_of(const Options& options, const StateCounts& states) {
   return text;
 }
 
+template <typename T>
+T median(std::vector<T> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+std::string report_of_pairs(const Options& options) {
+  Scene scene;
+  const Attack computes{.name = "computes", .run = burn};
+  std::string text = "{\"commit\": \"" + options.commit + "\", \"date\": \"" + date_now() + "\", \"build\": \"" +
+                     WARMTIER_HOSTILE_BUILD + "\", \"pairs\": " + std::to_string(options.pairs) +
+                     ", \"half_ms\": " + std::to_string(options.pair_ms) + ",\n \"attacks\": [\n";
+  bool first = true;
+  for (const Attack& attack : attacks()) {
+    std::vector<double> beside_attack_us;
+    std::vector<double> beside_computing_us;
+    std::vector<double> ratios;
+    for (uint64_t i = 0; i < options.pairs; ++i) {
+      const auto half = [&](const Attack& which) {
+        return static_cast<double>(scene.p99_under(which, options.pair_ms * warmtier::base::kNsPerMs)) / 1e3;
+      };
+      const bool attack_first = i % 2 == 0;
+      const double one = half(attack_first ? attack : computes);
+      const double other = half(attack_first ? computes : attack);
+      beside_attack_us.push_back(attack_first ? one : other);
+      beside_computing_us.push_back(attack_first ? other : one);
+      ratios.push_back(beside_attack_us.back() / beside_computing_us.back());
+    }
+    char line[256];
+    std::snprintf(line, sizeof line,
+                  "%s  {\"attack\": \"%s\", \"put_p99_us\": %.0f, \"put_p99_us_beside_computing\": %.0f, \"ratio\": %.2f}",
+                  first ? "" : ",\n", attack.name, median(beside_attack_us), median(beside_computing_us), median(ratios));
+    std::fprintf(stderr, "%s\n", line);
+    text += line;
+    first = false;
+  }
+  scene.finish();
+  return text + "\n ]}\n";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const Options options = options_of(argc, argv);
-  const std::string report = report_of(options, run_states(options.states));
+  const std::string report = options.pairs > 0 ? report_of_pairs(options) : report_of(options, run_states(options.states));
   std::fputs(report.c_str(), stdout);
   if (options.out.empty()) return 0;
   FILE* file = std::fopen(options.out.c_str(), "w");
