@@ -15,7 +15,7 @@
  * run: holds: -DL=2
  * run: breaks T1, quick: -DL=1 -DNO_INTENT
  * run: breaks T1 daemon.decided_is_answered, quick: -DL=1 -DNOT_DECIDED
- * run: breaks T1: -DL=1 -DUNDECIDED_IS_DONE
+ * run: sticks T1: -DL=1 -DUNDECIDED_IS_DONE
  * run: sticks L7 daemon.result_before_done, quick: -DL=1 -DDONE_BEFORE_RESULT
  * run: breaks L2 client.commit_last, quick: -DL=1 -DCOMMIT_FIRST
  * run: breaks L7 daemon.number_last, quick: -DL=1 -DNUMBER_FIRST
