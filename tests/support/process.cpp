@@ -1,6 +1,7 @@
 #include "tests/support/process.hpp"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
@@ -207,6 +208,11 @@ void pin_to_processor(unsigned processor) {
     ::sched_setaffinity(0, sizeof one, &one);
     return;
   }
+}
+
+bool become(uid_t uid, gid_t gid, const std::vector<gid_t>& more_groups) {
+  return ::setgroups(more_groups.size(), more_groups.data()) == 0 && ::setresgid(gid, gid, gid) == 0 &&
+         ::setresuid(uid, uid, uid) == 0 && ::prctl(PR_SET_DUMPABLE, 1) == 0;
 }
 
 uint64_t cpu_time_ms(pid_t pid) {

@@ -102,6 +102,9 @@ void futex_wake_all(std::atomic<uint32_t>& word) noexcept;
 // same one comes to the same lane first.
 void pin_to_processor(unsigned processor);
 
+// This process goes on as another user, and /proc/self is its own again. For a child of root; false: it may not.
+bool become(uid_t uid, gid_t gid, const std::vector<gid_t>& more_groups = {});
+
 // utime + stime of a process, in ms (clock ticks are 10 ms).
 uint64_t cpu_time_ms(pid_t pid);
 
