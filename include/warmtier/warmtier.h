@@ -18,6 +18,7 @@
  *     stopped process. Other records are replaced and removed freely meanwhile.
  *  2. fork(): the child may go on using the client; it attaches by itself at its first call. Views from before the fork belong
  *     to the parent: in the child they are WARM_E_STALE, and releasing them there does nothing. A vfork() child must not call.
+ *     exec() ends no session: views of before it keep their slots until the process ends. Close, or release, before it.
  *  3. The daemon restarts: reads go on; views stay what they were; writes wait up to their deadline. Without a daemon work at
  *     once: get, get_many, get_copy, scalars_get, exists, view_check, release, recall, cursors, count, chunks, sequence_get,
  *     changes, info_get; touch too, as a hint that may be lost. They work with what was visible last. Wait for a daemon up to

@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdarg>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -54,9 +55,11 @@ struct Said {
   unsigned tried = 0;
 };
 
-template <typename... Values>
-int tell(Said& said, int code, const char* format, Values... values) {
-  std::snprintf(said.text, sizeof said.text, format, values...);
+[[gnu::format(printf, 3, 4)]] int tell(Said& said, int code, const char* format, ...) {
+  va_list values;
+  va_start(values, format);
+  std::vsnprintf(said.text, sizeof said.text, format, values);
+  va_end(values);
   return code;
 }
 
