@@ -524,6 +524,7 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   world.limits = {.dimensions = store.geometry().dimensions, .content_bytes_max = config.content_bytes_max};
   std::memcpy(world.store.store_id, store.store_id(), sizeof world.store.store_id);
   std::memcpy(world.store.boot_id, store.boot_id(), sizeof world.store.boot_id);
+  world.store.pid_namespace = session::own_pid_namespace();
   world.hash_seed = store.hash_seed();
   world.capacity = store.geometry().capacity;
   world.own_segment_above_bytes = store.own_segment_above_bytes();

@@ -276,6 +276,8 @@ constexpr Field kResultsHeader[] = {
     WARM_FIELD(ResultsHeader, sessions_max, "1024"),
     WARM_FIELD(ResultsHeader, store_id, "of the store"),
     WARM_FIELD(ResultsHeader, boot_id, "a file of another boot is of no use: no process of it lives"),
+    WARM_FIELD(ResultsHeader, daemon_namespace_device, "PID namespace in which the entries' pids are processes; 0: not known"),
+    WARM_FIELD(ResultsHeader, daemon_namespace_inode, "PID namespace in which the entries' pids are processes; 0: not known"),
     WARM_FIELD(ResultsHeader, reserved, kZero),
 };
 static_assert(complete(kResultsHeader, sizeof(ResultsHeader)));

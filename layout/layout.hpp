@@ -359,7 +359,9 @@ struct ResultsHeader {
   uint32_t sessions_max;
   uint8_t store_id[16];
   uint8_t boot_id[16];       // a file of another boot is of no use: no process of it lives
-  uint8_t reserved[4000];
+  uint64_t daemon_namespace_device;  // PID namespace in which the entries' pids are processes; 0: not known
+  uint64_t daemon_namespace_inode;
+  uint8_t reserved[3984];
 };
 static_assert(sizeof(ResultsHeader) == kPageBytes);
 

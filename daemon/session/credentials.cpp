@@ -180,6 +180,12 @@ base::Result<Peer> peer_of(int socket) {
   return peer;
 }
 
+base::InodeId own_pid_namespace() noexcept {
+  struct stat st{};
+  if (::stat("/proc/self/ns/pid", &st) != 0) return {};
+  return {.device = st.st_dev, .inode = st.st_ino};
+}
+
 Liveness find_process(const ProcessIdentity& process, LivingProcess* ret_process) {
   if (process.pid == 0) return Liveness::unknown;
   const auto pid = static_cast<pid_t>(process.pid);

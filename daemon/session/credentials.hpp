@@ -34,6 +34,8 @@ struct Peer {
 // SO_PEERCRED and SO_PEERPIDFD; without the latter pidfd_open, after which the socket must still be connected and the process
 // must have the peer's uid. WARM_E_UNSUPPORTED when the process cannot be held on to.
 base::Result<Peer> peer_of(int socket);
+// That in which this process sees others; zeros: it cannot be had.
+base::InodeId own_pid_namespace() noexcept;
 
 // The process of an identity that was stored earlier, if it still lives.
 struct LivingProcess {

@@ -587,7 +587,9 @@ Intake::Resumption Intake::try_resume(Connection& connection, const layout::Hell
 base::Status Intake::attach_new(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access) {
   if (auto s = check_limits(peer.uid); !s) return s;
   const ChannelKey key{.uid = peer.uid, .namespace_device = hello.namespace_device, .namespace_inode = hello.namespace_inode};
-  auto room = rooms_.room_for(key, peer.can_share_channel && !world_.access.private_channel);
+  // Who cannot say in which PID namespace he is may be in any.
+  const bool placed = peer.can_share_channel && hello.namespace_inode != 0;
+  auto room = rooms_.room_for(key, placed && !world_.access.private_channel);
   if (!room) return base::pass(std::move(room));
   auto made = make_session(**room, access, peer.process);
   if (!made) {

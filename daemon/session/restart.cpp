@@ -32,6 +32,19 @@ base::Result<std::vector<std::string>> names_in(int directory) {
   return names;
 }
 
+// Pids are of the PID namespace of the daemon that wrote them. In another one they are nobody's, or another process's: whoever
+// has one cannot be seen from here, and counts as alive. Killed in between, the next daemon does it again.
+void forget_foreign_pids(Results& results, const base::InodeId& own) {
+  layout::ResultsHeader& header = results.header();
+  const base::InodeId theirs{.device = header.daemon_namespace_device, .inode = header.daemon_namespace_inode};
+  if (theirs == own) return;
+  for (uint32_t index = 0; theirs != base::InodeId{} && index < layout::kSessionsPerChannel; ++index) {
+    if (has_tenant(results.entry(index))) layout::store_relaxed(results.entry(index).pid, 0U);
+  }
+  layout::store_release(header.daemon_namespace_device, own.device);
+  layout::store_release(header.daemon_namespace_inode, own.inode);
+}
+
 AdoptedChannel adopt_sessions(std::unique_ptr<Channel> channel, const AccessRules& rules, uid_t own_uid, Kept& kept) {
   AdoptedChannel adopted;
   Results& results = channel->results();
@@ -105,6 +118,7 @@ base::Result<std::vector<AdoptedChannel>> adopt_channels(int channels_directory,
       drop();
       continue;
     }
+    forget_foreign_pids((*channel)->results(), store.pid_namespace);
     AdoptedChannel adopted = adopt_sessions(std::move(*channel), rules, own_uid, kept);
     if (adopted.orphans.empty()) {
       drop();

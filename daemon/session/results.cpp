@@ -67,6 +67,8 @@ base::Result<Results> Results::create(int directory, const StoreIdentity& store,
   header.sessions_max = layout::kSessionsPerChannel;
   std::memcpy(header.store_id, store.store_id, sizeof header.store_id);
   std::memcpy(header.boot_id, store.boot_id, sizeof header.boot_id);
+  header.daemon_namespace_device = store.pid_namespace.device;
+  header.daemon_namespace_inode = store.pid_namespace.inode;
   for (uint32_t lane = 0; lane < lanes; ++lane) layout::store_relaxed(results.done_line(lane).done, layout::kWrapStart - 1);
   return results;
 }

@@ -32,6 +32,7 @@ struct ChannelKey {
 struct StoreIdentity {
   uint8_t store_id[16] = {};
   uint8_t boot_id[16] = {};
+  base::InodeId pid_namespace;  // this daemon's, in which it sees its clients; zeros: not known
 };
 
 class Results {

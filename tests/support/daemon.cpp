@@ -95,7 +95,9 @@ void Daemon::start_without_waiting() {
   }
   std::vector<std::string> environment = options_.environment;
   environment.push_back("NOTIFY_SOCKET=" + directory_ + "/notify");
-  process_ = Process::execute(arguments(), environment, log_path_);
+  std::vector<std::string> line = launcher_;
+  for (std::string& argument : arguments()) line.push_back(std::move(argument));
+  process_ = Process::execute(line, environment, log_path_);
 }
 
 bool Daemon::wait_ready(const base::Deadline& deadline) {

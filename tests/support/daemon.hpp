@@ -35,6 +35,8 @@ class Daemon {
 
   // Starts it and waits until it is ready; gives the test up when it ends instead.
   void start();
+  // From the next start on by this program and its arguments (unshare, prlimit), which ends with the daemon.
+  void launch_by(std::vector<std::string> launcher) { launcher_ = std::move(launcher); }
   // Starts it and does not wait: `wait_ready` or `process().wait()` comes later.
   void start_without_waiting();
   [[nodiscard]] bool wait_ready(const base::Deadline& deadline);  // false at the deadline or when it ends
@@ -65,6 +67,7 @@ class Daemon {
   std::string socket_;
   std::string configuration_path_;
   std::string log_path_;
+  std::vector<std::string> launcher_;
   std::unique_ptr<Failpoints> failpoints_;
   base::Fd notify_;
   Process process_;

@@ -30,10 +30,10 @@ base::Fd open_pidfd(pid_t pid) {
   return base::Fd(fd);
 }
 
-// A child dies with its parent, also if that ended between fork and here.
+// A child dies with its parent, also if that ended between fork and here. The first process of a PID namespace sees no parent.
 void die_with(pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != parent) ::_exit(127);
+  if (::getppid() != parent && ::getpid() != 1) ::_exit(127);
 }
 
 }  // namespace

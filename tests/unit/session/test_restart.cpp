@@ -77,6 +77,26 @@ Test(restart, process_that_cannot_be_seen_counts_as_alive) {
   cr_assert(!(*adopted)[0].orphans[0].pidfd);
 }
 
+// In another PID namespace the number is nobody's, or somebody else's.
+Test(restart, process_that_another_pid_namespaces_daemon_saw_counts_as_alive) {
+  Workplace s;
+  s.channel->results().header().daemon_namespace_inode = 1;
+  write_entry(s, 0, {.pid = 0x3FFFFFFF, .start_time = 5, .pidfs_inode = 12345});
+  StoreIdentity here = identity();
+  here.pid_namespace.inode = 2;
+  for (int life = 0; life < 2; ++life) {
+    auto adopted = adopt(s, here);
+    cr_assert_eq(adopted->size(), 1);
+    cr_assert_eq((*adopted)[0].orphans.size(), 1);
+    cr_assert_eq((*adopted)[0].orphans[0].session->process.pid, 0);
+    cr_assert_eq((*adopted)[0].orphans[0].session->process.pidfs_inode, 12345);
+    cr_assert_eq(s.channel->results().header().daemon_namespace_inode, 2);
+  }
+  // What this one writes are numbers that it sees.
+  write_entry(s, 0, {.pid = 0x3FFFFFFF, .start_time = 5, .pidfs_inode = 12345});
+  cr_assert(adopt(s, here)->empty());
+}
+
 Test(restart, files_without_a_living_session_are_unlinked) {
   Workplace s;
   write_entry(s, 0, {.pid = 0x3FFFFFFF, .start_time = 5, .pidfs_inode = 0});
