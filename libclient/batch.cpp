@@ -1,6 +1,7 @@
 #include "libclient/batch.hpp"
 
 #include <array>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -24,24 +25,43 @@ class Batch {
     if (!link) return base::pass(std::move(link));
     link_ = *link;
     while (!over_) {
-      while (out_ > 0 && element(0).request.answered()) finish_first();
-      stage();
-      if (staged_ > 0 && publish()) continue;
-      const bool large_next = large_ && staged_ == 0 && !WARM_RULE("client.batch_answered_before_socket");
-      if (out_ > 0 && !large_next) {
-        await_first();
-      } else if (staged_ > 0) {
-        try_again();
-      } else if (large_) {
-        carry_out_large();
-      } else if (next_ == count_) {
-        break;
+      try {
+        if (!go_on()) break;
+      } catch (const std::bad_alloc&) {
+        // What is on its way gets its answer; the rest is not handed in.
+        while (out_ > 0) {
+          if (element(0).request.answered()) {
+            finish_first();
+          } else {
+            await_first();
+          }
+        }
+        if (!over_) give_up(WARM_E_NOMEM);
       }
     }
+    state_.let_go_now_and_then(me_);
     return {};
   }
 
  private:
+  // False at the end of the list.
+  bool go_on() {
+    while (out_ > 0 && element(0).request.answered()) finish_first();
+    stage();
+    if (staged_ > 0 && publish()) return true;
+    const bool large_next = large_ && staged_ == 0 && !WARM_RULE("client.batch_answered_before_socket");
+    if (out_ > 0 && !large_next) {
+      await_first();
+    } else if (staged_ > 0) {
+      try_again();
+    } else if (large_) {
+      carry_out_large();
+    } else if (next_ == count_) {
+      return false;
+    }
+    return true;
+  }
+
   struct Element {
     size_t index = 0;
     OutgoingRequest outgoing;
@@ -142,8 +162,9 @@ class Batch {
   }
 
   void carry_out_large() {
-    OutgoingRequest outgoing = *std::exchange(large_, std::nullopt);
+    OutgoingRequest outgoing = *large_;
     auto request = submit(state_, me_, outgoing, patience_);
+    large_.reset();
     if (!request) {
       const int32_t code = request.error().code;
       set(large_index_, code);

@@ -250,7 +250,7 @@ base::Result<bool> ClientState::take_index(uint64_t generation) {
 }
 
 // Takes what the daemon sent; never waits. An error is a daemon that does not keep the protocol: its connection is given up.
-base::Status ClientState::drain(Connection& connection) {
+base::Status ClientState::drain(Connection& connection) try {
   Message message;
   while (!connection.gone.load(std::memory_order_relaxed)) {
     auto received = receive(connection.socket.get(), message);
@@ -270,6 +270,10 @@ base::Status ClientState::drain(Connection& connection) {
     }
   }
   return {};
+} catch (const std::bad_alloc&) {
+  // What was in the message is lost: only another connection brings it again.
+  connection.gone.store(true, std::memory_order_release);
+  throw;
 }
 
 base::Status ClientState::handle(Connection& connection, Message& message) {
@@ -662,11 +666,23 @@ void ClientState::tick(ThreadRecord& me, uint64_t put_sequence, uint32_t slot, b
   // Hotness: one get in 64 leaves a trace, and may be lost.
   leave_trace(*me.link, put_sequence, slot, layout::TouchKind::get);
   if (segments_changed) refresh_segments_without_waiting();
-  if (reap_wanted_.load(std::memory_order_relaxed) && mutex_.try_lock()) {
-    const std::lock_guard guard(mutex_, std::adopt_lock);
-    reap();
-  }
+  reap_if_wanted();
   notice_stop(me);
+}
+
+void ClientState::let_go(ThreadRecord& me) noexcept {
+  enter(me);
+  const Attachment* a = attachment.load(std::memory_order_acquire);
+  const bool changed = a != nullptr && segments_changed(*a);
+  leave(me);
+  if (changed) refresh_segments_without_waiting();
+  reap_if_wanted();
+}
+
+void ClientState::reap_if_wanted() noexcept {
+  if (!reap_wanted_.load(std::memory_order_relaxed) || !mutex_.try_lock()) return;
+  const std::lock_guard guard(mutex_, std::adopt_lock);
+  reap();
 }
 
 void ClientState::notice_stop(ThreadRecord& me) noexcept {

@@ -147,6 +147,10 @@ class ClientState {
   void notice_stop_now_and_then(ThreadRecord& me) noexcept {
     if (__builtin_expect(++me.reads_without_tick % kGetsPerTick == 0, 0)) notice_stop(me);
   }
+  // After a write: who never reads lets go of segments that went too, or their files would keep their room on the disk.
+  void let_go_now_and_then(ThreadRecord& me) noexcept {
+    if (__builtin_expect(++me.writes % kGetsPerTick == 0, 0)) let_go(me);
+  }
   [[nodiscard]] Link* find_link(uint64_t link_id) const noexcept;
   [[nodiscard]] uint64_t views_out() noexcept;
   // The last view in a retired segment has gone.
@@ -181,6 +185,8 @@ class ClientState {
   void install_list(uint64_t list_epoch, const std::vector<SegmentMap*>& list);
   void refresh_segments_without_waiting() noexcept;
   void look_for_successor() noexcept;
+  void let_go(ThreadRecord& me) noexcept;
+  void reap_if_wanted() noexcept;
   void retire(Retired object);
   void reap() noexcept;
   base::Result<Sent> send_large_puts(Connection& connection, const Link& link);

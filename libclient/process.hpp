@@ -54,6 +54,7 @@ struct alignas(64) ThreadRecord {
   uint32_t number = 0;              // of the thread in its client, from 0
   uint32_t waits = 0;               // for answers to its requests
   uint32_t reads_without_tick = 0;  // that found nothing, or made no view
+  uint32_t writes = 0;
   uint64_t wait_ns = 0;             // how long they take, lately; 0: no longer than it looks before it sleeps
   std::atomic<bool> taken{true};    // false: its thread is gone, another may have it
   ThreadRecord* next = nullptr;     // of the client, immutable once it is in the list

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "base/failpoint.hpp"
@@ -263,8 +264,10 @@ void Request::give_back() noexcept {
   awaited_.link = nullptr;
 }
 
-base::Status unknown(const char* why) {
+base::Status unknown(const char* why) try {
   return base::fail(WARM_E_UNKNOWN, "the request was published and %s: it may or may not have been carried out", why);
+} catch (const std::bad_alloc&) {
+  return std::unexpected(base::Error{.code = WARM_E_UNKNOWN, .os_error = 0, .text = {}});
 }
 
 base::Result<Answer> Request::answer() const {
@@ -299,8 +302,9 @@ base::Result<uint64_t> outcome(const Answer& answer, const void* id, size_t id_b
 
 warm_result result_of(const base::Result<Answer>& answer) {
   if (!answer) return {.code = answer.error().code, .reserved = 0, .sequence = 0};
-  const auto sequence = outcome(*answer);
-  const int32_t code = sequence ? WARM_OK : sequence.error().code;
+  // As outcome() says, without a sentence.
+  const bool known = answer->status == WARM_OK || (answer->status < 0 && answer->status >= WARM_E_STALE);
+  const int32_t code = known ? answer->status : WARM_E_CORRUPT;
   // A refusal names the record that was in the way.
   const bool named = code == WARM_OK || code == WARM_E_EXISTS || code == WARM_E_CHANGED;
   return {.code = code, .reserved = 0, .sequence = named ? answer->sequence : 0};
@@ -372,11 +376,14 @@ Waited wait_for(ClientState& state, ThreadRecord& me, const Awaited& awaited, Pa
     }
     const Surroundings around = look_around(state, me, *awaited.link);
     if (around == Surroundings::no_link) return awaited.answered() ? Waited::answered : Waited::no_link;
-    // A failure here is not yet an answer's: the deadline decides.
-    if (around == Surroundings::look) {
-      [[maybe_unused]] const auto back = state.refresh(ClientState::Need::daemon, patience.deadline());
+    // A failure here is not yet an answer's, nor is a want of memory: the deadline decides.
+    try {
+      if (around == Surroundings::look) {
+        [[maybe_unused]] const auto back = state.refresh(ClientState::Need::daemon, patience.deadline());
+      }
+      state.send_large_again();
+    } catch (const std::bad_alloc&) {
     }
-    state.send_large_again();
     if (awaited.answered()) return Waited::answered;
     if (patience.deadline().passed()) return Waited::timeout;
   }

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -19,8 +20,10 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "layout/describe.hpp"
@@ -567,6 +570,30 @@ Test(clients, a_library_that_is_unloaded_with_things_open_stays_and_they_with_it
 
 namespace {
 
+// On a stack that nobody else gets afterwards: who ends it tidies nothing up.
+class LostThread {
+ public:
+  explicit LostThread(std::function<void()> body) : body_(std::move(body)) {
+    constexpr size_t kStackBytes = size_t{1} << 20;
+    void* stack = ::mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    pthread_attr_t attributes;
+    if (stack == MAP_FAILED || ::pthread_attr_init(&attributes) != 0 ||
+        ::pthread_attr_setstack(&attributes, stack, kStackBytes) != 0 ||
+        ::pthread_create(&thread_, &attributes, &LostThread::run, this) != 0) {
+      ::_exit(99);
+    }
+  }
+  void join() { ::pthread_join(thread_, nullptr); }
+
+ private:
+  static void* run(void* self) {
+    static_cast<LostThread*>(self)->body_();
+    return nullptr;
+  }
+  std::function<void()> body_;
+  pthread_t thread_{};
+};
+
 void end_this_thread(int) { ::syscall(SYS_exit, 0); }
 
 // A thread ends where it stands, as by a signal's handler: in a claim, and in the midst of a read.
@@ -578,7 +605,7 @@ int loses_threads(const Daemon& daemon, Board& board) {
   if (daemon.try_open(&client, kTimeoutMs) != WARM_OK) return 1;
   for (uint64_t round = 0; round < 2; ++round) {
     std::atomic<pid_t> tid{0};
-    std::thread thread([&] {
+    LostThread thread([&] {
       pin_to_processor(0);
       tid.store(::gettid());
       if (!board.go.wait_for(static_cast<uint32_t>(round) + 1, patience())) return;
