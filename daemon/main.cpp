@@ -1,9 +1,12 @@
 #include <getopt.h>
+#include <unistd.h>
 
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
+#include <new>
 #include <string>
 
 #include "daemon/config.hpp"
@@ -58,6 +61,13 @@ bool parse_number(const char* text, uint64_t min, uint64_t max, std::optional<Nu
   return true;
 }
 
+// Anywhere: what must not be half done is in the maps, and the next daemon goes on there as after a kill.
+void stop_without_memory() {
+  constexpr char kLine[] = "<2>out of memory: stopping as after a kill; nothing that was acknowledged is lost\n";
+  (void)!::write(STDERR_FILENO, kLine, sizeof kLine - 1);
+  ::_exit(kExitFailure);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -73,6 +83,7 @@ int main(int argc, char** argv) {
                                  {"version", no_argument, nullptr, version},
                                  {"help", no_argument, nullptr, help},
                                  {nullptr, 0, nullptr, 0}};
+  std::set_new_handler(stop_without_memory);
   daemon::Config given;
   std::string config_path;
   std::optional<daemon::io::Choice> backend;
@@ -130,7 +141,14 @@ int main(int argc, char** argv) {
   }
   if (settings->store.empty()) return usage_error("which store? Give --store DIR, or [store] path in the configuration");
 
-  if (auto s = daemon::run_server(*settings, read_settings); !s) {
+  base::Status served;
+  try {
+    served = daemon::run_server(*settings, read_settings);
+  } catch (const std::exception& trouble) {
+    // A thread that cannot be made at the start.
+    served = base::fail(WARM_E_SYSTEM, "the C++ runtime failed: %s", trouble.what());
+  }
+  if (auto& s = served; !s) {
     daemon::session::log_line(daemon::session::Priority::error, "%s (%s)", s.error().text.c_str(),
                               base::code_name(s.error().code));
     // Wrong settings do not become right by starting again.

@@ -249,7 +249,11 @@ base::Result<SegmentsPacket> compose_segments(store::Published& published, const
     const auto found = std::ranges::lower_bound(published.segments, number, {}, &store::PublishedSegment::number);
     if (found == published.segments.end() || found->number != number) continue;
     auto own = base::reopen_read_only(found->fd);
-    if (!own) return base::pass(std::move(own));
+    if (!own) {
+      if (packet.descriptors.empty()) return base::pass(std::move(own));
+      --packet.next;  // so many as there are descriptors for; the others in another message
+      break;
+    }
     packet.descriptors.push_back(std::move(*own));
     packet.message.numbers[packet.message.count++] = number;
   }

@@ -112,33 +112,34 @@ void Preparer::run() {
 
 Prepared Preparer::carry_out(Job job) {
   Prepared prepared;
-  prepared.status = std::visit(
-      Overloaded{
-          [&](ChunkJob& j) -> base::Status { return make_chunk(*world_.tier, j.chunk, world_.large_pages); },
-          [&](SlotsJob& j) -> base::Status { return populate_slots(*world_.tier, j.slots); },
-          [&](LinesJob& j) -> base::Status {
-            for (uint64_t chunk = j.first_chunk; chunk < j.end_chunk; ++chunk) {
-              const auto lines = world_.tier->chunk_lines(chunk);
-              if (auto s = base::populate_write(lines.data(), lines.size()); !s) return s;
-            }
-            return {};
-          },
-          [&](SegmentJob& j) -> base::Status {
-            auto segment = make_segment(world_.content_directory, j.number, j.bytes, j.populate_bytes, world_.store_id);
-            if (!segment) return base::pass(std::move(segment));
-            prepared.segment = std::move(*segment);
-            return {};
-          },
-          [&](TailJob& j) -> base::Status { return base::populate_write(j.from, j.bytes); },
-          [&](TableJob& j) -> base::Status {
-            auto table = IndexTable::make(j.homes_log2, world_.hash_seed);
-            if (!table) return base::pass(std::move(table));
-            if (auto s = table->publish(); !s) return s;
-            prepared.table = std::move(*table);
-            return {};
-          },
-      },
-      job);
+  prepared.status =
+      std::visit(Overloaded{
+                     [&](ChunkJob& j) -> base::Status { return make_chunk(*world_.tier, j.chunk, world_.large_pages); },
+                     [&](SlotsJob& j) -> base::Status { return populate_slots(*world_.tier, j.slots); },
+                     [&](LinesJob& j) -> base::Status {
+                       for (uint64_t chunk = j.first_chunk; chunk < j.end_chunk; ++chunk) {
+                         const auto lines = world_.tier->chunk_lines(chunk);
+                         if (auto s = base::populate_write(lines.data(), lines.size()); !s) return s;
+                       }
+                       return {};
+                     },
+                     [&](SegmentJob& j) -> base::Status {
+                       auto segment = make_segment(world_.content_directory, j.number, j.bytes, j.populate_bytes, world_.store_id,
+                                                   kDescriptorsLeftBySegments);
+                       if (!segment) return base::pass(std::move(segment));
+                       prepared.segment = std::move(*segment);
+                       return {};
+                     },
+                     [&](TailJob& j) -> base::Status { return base::populate_write(j.from, j.bytes); },
+                     [&](TableJob& j) -> base::Status {
+                       auto table = IndexTable::make(j.homes_log2, world_.hash_seed);
+                       if (!table) return base::pass(std::move(table));
+                       if (auto s = table->publish(); !s) return s;
+                       prepared.table = std::move(*table);
+                       return {};
+                     },
+                 },
+                 job);
   prepared.job = std::move(job);
   return prepared;
 }

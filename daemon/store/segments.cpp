@@ -1,8 +1,10 @@
 #include "daemon/store/segments.hpp"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 
@@ -19,12 +21,20 @@ std::string segment_name(uint64_t number) {
 }
 
 base::Result<std::unique_ptr<Segment>> make_segment(int content_directory, uint64_t number, uint64_t bytes,
-                                                    uint64_t populate_bytes, const uint8_t (&store_id)[16]) {
+                                                    uint64_t populate_bytes, const uint8_t (&store_id)[16],
+                                                    uint64_t descriptors_left) {
   const std::string name = segment_name(number);
   auto segment = std::make_unique<Segment>();
   auto fd = base::open_at(content_directory, name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0640);
   if (!fd) return base::pass(std::move(fd));
   auto undo = [&] { ::unlinkat(content_directory, name.c_str(), 0); };
+  // Numbers are given from the lowest one on, so this one says how many are open.
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && static_cast<uint64_t>(fd->get()) + descriptors_left >= limit.rlim_cur) {
+    undo();
+    return base::fail_errno(EMFILE, "make content/%s: the last %llu descriptors are not for segments", name.c_str(),
+                            static_cast<unsigned long long>(descriptors_left));
+  }
   if (auto status = base::allocate(fd->get(), 0, bytes); !status) {
     undo();
     return base::pass(std::move(status));

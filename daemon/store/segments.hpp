@@ -36,9 +36,13 @@ struct Segment {
 // "0000000042.seg", with room for every number.
 std::string segment_name(uint64_t number);
 
-// A new file of `bytes`, allocated, mapped, with its header; the first `populate_bytes` populated. Any thread.
+// A new file of `bytes`, allocated, mapped, with its header; the first `populate_bytes` populated. WARM_E_SYSTEM (EMFILE) where
+// it would leave fewer descriptors than `descriptors_left`. Any thread.
 base::Result<std::unique_ptr<Segment>> make_segment(int content_directory, uint64_t number, uint64_t bytes,
-                                                    uint64_t populate_bytes, const uint8_t (&store_id)[16]);
+                                                    uint64_t populate_bytes, const uint8_t (&store_id)[16],
+                                                    uint64_t descriptors_left = 0);
+// For greetings, for lists of segments, which are handed out some at a time, and for the next start.
+inline constexpr uint64_t kDescriptorsLeftBySegments = 32;
 // An existing file: header validated, mapped, sealed.
 base::Result<std::unique_ptr<Segment>> open_segment(int content_directory, uint64_t number, const uint8_t (&store_id)[16]);
 

@@ -222,6 +222,8 @@ class Store::Impl {
   bool table_ordered_ = false;
   size_t slots_in_job_ = 0;
   uint64_t allocation_failed_ns_ = 0;
+  int32_t allocation_failed_code_ = WARM_E_FULL;  // of that failure
+  uint64_t table_failed_ns_ = 0;
   uint64_t held_looked_ns_ = 0;
   bool checkpoint_requested_ = false;
   uint64_t dirty_since_ns_ = 0;
@@ -699,7 +701,9 @@ Disposition Store::Impl::put(const Request& asked, const Origin& origin, Answer&
   switch (reserved) {
     case Reservation::ok: break;
     case Reservation::wait: return back(Disposition::wait);
-    case Reservation::full: return back(refuse(answer, WARM_E_FULL, 0, superblock_.segment_bytes));
+    case Reservation::full:
+      return back(
+          refuse(answer, allocation_failed_ns_ != 0 ? allocation_failed_code_ : WARM_E_FULL, 0, superblock_.segment_bytes));
   }
   Cells cells;
   while (!reserve_cells(hash_, found, cells)) {
@@ -1012,7 +1016,8 @@ base::Result<StagedContent> Store::Impl::stage(uint32_t id_bytes, uint64_t conte
   if (!number) return no_segment_number();
   const uint64_t bytes =
       base::round_up<uint64_t>(sizeof(layout::SegmentHeader) + layout::record_bytes(id_bytes, content_bytes), layout::kPageBytes);
-  auto segment = make_segment(content_directory_.get(), *number, bytes, layout::kPageBytes, superblock_.store_id);
+  auto segment = make_segment(content_directory_.get(), *number, bytes, layout::kPageBytes, superblock_.store_id,
+                              kDescriptorsLeftBySegments);
   if (!segment) return base::pass(std::move(segment));
   StagedContent staged;
   staged.content_directory_ = content_directory_.get();
@@ -1105,11 +1110,18 @@ bool Store::Impl::take_prepared() {
   while (preparer_->take(prepared)) {
     any = changed_ = true;
     if (!prepared.status) {
-      if (allocation_failed_ns_ == 0)
-        std::fprintf(stderr, "<3>store: cannot prepare space: %s\n", prepared.status.error().text.c_str());
-      if (!std::holds_alternative<TailJob>(prepared.job)) allocation_failed_ns_ = base::monotonic_ns();
+      const bool first = std::holds_alternative<TableJob>(prepared.job) ? table_failed_ns_ == 0 : allocation_failed_ns_ == 0;
+      if (first) std::fprintf(stderr, "<3>store: cannot prepare space: %s\n", prepared.status.error().text.c_str());
+      if (std::holds_alternative<TableJob>(prepared.job)) {
+        table_failed_ns_ = base::monotonic_ns();  // no reason to refuse a put
+      } else if (!std::holds_alternative<TailJob>(prepared.job)) {
+        allocation_failed_ns_ = base::monotonic_ns();
+        allocation_failed_code_ = prepared.status.error().code;
+      }
     } else if (std::holds_alternative<ChunkJob>(prepared.job) || std::holds_alternative<SegmentJob>(prepared.job)) {
       allocation_failed_ns_ = 0;
+    } else if (std::holds_alternative<TableJob>(prepared.job)) {
+      table_failed_ns_ = 0;
     }
     if (auto* chunk = std::get_if<ChunkJob>(&prepared.job)) {
       chunk_ordered_ = false;
@@ -1169,7 +1181,8 @@ void Store::Impl::order_preparations() {
   if (!doubling_) {
     const uint64_t cells = index_.cells();
     const bool early = !WARM_RULE("store.doubling_waits_for_load");  // a test of doubling needs no 25,000 records
-    if (!next_table_ && !table_ordered_ && index_.homes_log2() < layout::kIndexHomesLog2Max &&
+    const bool may_try = table_failed_ns_ == 0 || base::monotonic_ns() - table_failed_ns_ > kAllocationRetryNs;
+    if (may_try && !next_table_ && !table_ordered_ && index_.homes_log2() < layout::kIndexHomesLog2Max &&
         (early || index_.used() * 4 >= cells * 3)) {
       table_ordered_ = true;
       preparer_->order(TableJob{std::max(table_log2_wanted_, index_.homes_log2() + 1)});
