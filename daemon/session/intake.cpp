@@ -229,6 +229,10 @@ bool Intake::handle_mail() {
 
 void Intake::accept_all() {
   for (uint32_t i = 0; i < kAcceptsPerEvent; ++i) {
+    if (porters_.behind()) {
+      listen_again(false);
+      return;
+    }
     base::Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (socket) {
       greet(std::move(socket));
@@ -238,6 +242,15 @@ void Intake::accept_all() {
     if (errno == EMFILE || errno == ENFILE) accept_under_shortage();
     return;
   }
+}
+
+// Who comes waits in the kernel's queue, which costs no descriptor.
+void Intake::listen_again(bool yes) {
+  if (listening_ == yes) return;
+  epoll_event event{};
+  event.events = yes ? EPOLLIN : 0U;
+  event.data.u64 = kTagListener;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, listener_.get(), &event) == 0) listening_ = yes;
 }
 
 // Without a free descriptor the connection would stay in the queue and wake us for ever.
@@ -433,6 +446,7 @@ void Intake::take_fetched() {
     const bool nothing = fetched->packet.state == Packet::State::nothing;
     if (nothing || (handle_packet(*connection, fetched->packet) && may_go_on(fetched->connection))) rearm(*connection);
   }
+  if (!porters_.behind()) listen_again(true);
 }
 
 // False when the connection is not to be read any more, and may be gone.

@@ -104,6 +104,7 @@ class Intake {
   void handle(const Notify& message);
   void handle_socket(Connection& connection, uint32_t events);
   void take_fetched();
+  void listen_again(bool yes);
   [[nodiscard]] bool may_go_on(uint64_t id) noexcept;
   void let_go_of(base::Fd socket, uid_t uid);
   bool handle_packet(Connection& connection, Packet& packet);
@@ -153,6 +154,7 @@ class Intake {
   base::Fd signals_;
   Porters porters_;
   uint64_t fetches_ = 0;
+  bool listening_ = true;  // false: nobody is accepted until closing has caught up
   base::Fd spare_;  // given up for a moment to tell a client that there are no descriptors left
   std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;
   std::unordered_map<const Session*, uint64_t> by_session_;

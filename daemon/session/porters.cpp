@@ -24,8 +24,9 @@ namespace {
 
 constexpr uint32_t kPacketsThrownAwayMax = 4096;
 constexpr int kWakeSignal = SIGURG;  // ignored by everybody who does not ask for it
-constexpr long kPatienceNs = 10'000'000;
+constexpr long kPatienceNs = 1'000'000;
 constexpr uint32_t kCloser = UINT32_MAX;
+constexpr uint32_t kClosesOnTheirWayMax = 64;
 
 enum class Order : uint32_t { fetch, close };
 struct Job {
@@ -149,7 +150,7 @@ void throw_away(int socket) noexcept {
   for (uint32_t i = 0; i < kPacketsThrownAwayMax; ++i) {
     // Without room for descriptors: they are dropped without having been this thread's.
     const ssize_t got = ::recv(socket, &byte, sizeof byte, MSG_DONTWAIT);
-    if (got < 0 && errno != EINTR) return;
+    if (got == 0 || (got < 0 && errno != EINTR)) return;
   }
 }
 
@@ -180,7 +181,6 @@ void work(const Ends& ends, uint32_t index, uint64_t memory_bytes_max) {
       }
       socket.reset();
     }
-    if (index == kCloser) continue;
     Reply done{};
     done.say = Say::done;
     done.porter = index;
@@ -293,7 +293,8 @@ std::optional<Porters::Fetched> Porters::take(std::span<std::byte> buffer) {
     if (got < 0 && errno == EINTR) continue;
     if (got < static_cast<ssize_t>(sizeof reply)) return std::nullopt;
     if (reply.say == Say::done) {
-      --porters_[reply.porter].waiting;
+      --(reply.porter == kCloser ? closer_ : porters_[reply.porter]).waiting;
+      hand_on_closes();
       continue;
     }
     Fetched fetched{.connection = reply.connection, .number = reply.number, .packet = {}};
@@ -321,7 +322,19 @@ std::optional<Porters::Fetched> Porters::take(std::span<std::byte> buffer) {
 
 void Porters::close(base::Fd socket) {
   (void)::shutdown(socket.get(), SHUT_RDWR);
-  (void)send_job(closer_.jobs.get(), {.order = Order::close, .connection = 0, .number = 0}, socket.get());
+  to_close_.push_back(std::move(socket));
+  hand_on_closes();
+}
+
+// What finds no room stays with us until some of the others are closed: here it is never closed for the last time.
+void Porters::hand_on_closes() {
+  while (!to_close_.empty() && closer_.waiting < kClosesOnTheirWayMax) {
+    const bool sent =
+        send_job(closer_.jobs.get(), {.order = Order::close, .connection = 0, .number = 0}, to_close_.front().get());
+    if (!sent && closer_.waiting > 0) return;
+    closer_.waiting += sent ? 1 : 0;  // else nothing would ever say when to go on
+    to_close_.pop_front();
+  }
 }
 
 }  // namespace warmtier::daemon::session

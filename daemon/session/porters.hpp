@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <span>
 #include <vector>
@@ -24,6 +25,7 @@
 namespace warmtier::daemon::session {
 
 constexpr uint32_t kPortersMax = 64;  // threads that receive; who is kept in one does not get a second
+constexpr size_t kClosesBehind = 64;
 constexpr uint32_t kFetchesPerUserMax = 64;  // that wait for one
 
 class Porters {
@@ -45,6 +47,8 @@ class Porters {
 
   // Its peer sees the end at once; what it had still sent is thrown away elsewhere.
   void close(base::Fd socket);
+  // So many wait to be closed that there should be no more of them; take() says when that is over.
+  [[nodiscard]] bool behind() const noexcept { return to_close_.size() >= kClosesBehind; }
 
  private:
   struct Porter {
@@ -54,11 +58,13 @@ class Porters {
   };
   base::Result<Porter> hire(uint32_t index);
   Porter* porter_for(uid_t uid);
+  void hand_on_closes();
 
   uint64_t memory_bytes_max_ = 0;
   base::Fd replies_;
   base::Fd replies_in_;  // the porters' end
   Porter closer_;
+  std::deque<base::Fd> to_close_;  // that the closer has not been told of
   std::vector<Porter> porters_;
 };
 
