@@ -330,6 +330,7 @@ int parent_of_all_kinds(const Daemon& daemon, Board& board) {
     return 120 + code;
   }
   // It has its parent's memory until it executes or ends. It must not call.
+  // NOLINTBEGIN(bugprone-unsafe-functions,clang-analyzer-security.insecureAPI.vfork): what is tested
   if (const pid_t child = ::vfork(); child == 0) {
     ::_exit(0);
   } else if (wait_for_child(child) != 0) {
@@ -341,6 +342,7 @@ int parent_of_all_kinds(const Daemon& daemon, Board& board) {
   } else if (wait_for_child(child) != 0) {
     return 4;
   }
+  // NOLINTEND(bugprone-unsafe-functions,clang-analyzer-security.insecureAPI.vfork)
   pid_t spawned = 0;
   char name[] = "true";
   char* arguments[] = {name, nullptr};

@@ -60,6 +60,7 @@ bool refuses(const void* caller) noexcept {
 
 }  // namespace
 
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-inconsistent-declaration-parameter-name): the names are the C library's
 extern "C" {
 void* __libc_malloc(size_t bytes);
 void* __libc_calloc(size_t count, size_t bytes);
@@ -84,6 +85,7 @@ void* mmap(void* address, size_t bytes, int protection, int flags, int fd, off_t
   return reinterpret_cast<void*>(::syscall(SYS_mmap, address, bytes, protection, flags, fd, offset));
 }
 }
+// NOLINTEND(bugprone-reserved-identifier,readability-inconsistent-declaration-parameter-name)
 
 // ---- what is called -----------------------------------------------------------------------------------------------------------
 

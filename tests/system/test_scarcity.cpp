@@ -42,7 +42,6 @@ constexpr bool kLimitsAddressSpace = true;
 #endif
 
 constexpr Shape kShape{.dimensions = 16, .content_bytes_max = 20'000};
-constexpr Shape kSmall{.dimensions = 16, .content_bytes_max = 200};
 constexpr Shape kLarge{.dimensions = 16, .content_bytes_max = 900'000};
 constexpr uint32_t kTimeoutMs = 20'000;
 constexpr uint64_t kFirst = 1'000;  // keys that fill a store, from here on
