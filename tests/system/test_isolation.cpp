@@ -493,7 +493,8 @@ Test(isolation, a_daemon_of_another_user_serves_that_user_and_not_root) {
   std::filesystem::copy_file(arguments[0], daemon.directory() + "/warmtierd");
   arguments[0] = daemon.directory() + "/warmtierd";
   const std::string user = std::to_string(kStranger);
-  arguments.insert(arguments.begin(), {"/usr/bin/setpriv", "--reuid=" + user, "--regid=" + user, "--clear-groups"});
+  arguments.insert(arguments.begin(),
+                   {"/usr/bin/setpriv", "--reuid=" + user, "--regid=" + user, "--clear-groups", "--pdeathsig=KILL"});
   Process process = Process::execute(arguments, {}, daemon.directory() + "/log");
   const Process::End its_own = Process::fork([&] {
                                  if (!become(kStranger, kStranger)) return 100;

@@ -480,8 +480,8 @@ struct Group {
 Test(scarcity, a_daemon_and_a_client_within_a_memory_limit_serve_a_store_that_is_larger, .disabled = !kLimitsAddressSpace) {
   constexpr uint64_t kLimit = uint64_t{24} << 20;
   constexpr uint64_t kBytes = uint64_t{32} << 20;
+  const Group group;  // goes when the daemon in it has gone
   Daemon daemon(made_there(uint64_t{4} << 20));
-  const Group group;
   struct statfs there{};
   cr_assert_eq(::statfs(daemon.directory().c_str(), &there), 0);
   if (group.path.empty() || there.f_type == TMPFS_MAGIC) {
