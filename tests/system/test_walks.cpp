@@ -207,7 +207,8 @@ Test(walks, rows_of_a_chunk_that_pass_the_check_are_of_the_records_that_views_sh
   uint64_t unchanged = 0;
   uint64_t changed = 0;
   std::vector<float> rows(size_t{WARM_CHUNK_ROWS} * kShape.dimensions);
-  for (int round = 0; round < 20; ++round) {
+  // On a busy machine the writers may leave the chunk of a round alone.
+  for (int round = 0; round < 20 || (changed <= 100 && round < 1000); ++round) {
     uint64_t chunks = 0;
     cr_assert_eq(warm_chunk_count(*scene.client, &chunks), WARM_OK);
     for (uint64_t number = 0; number < chunks; ++number) {
