@@ -359,7 +359,9 @@ struct ResultsHeader {
   uint32_t sessions_max;
   uint8_t store_id[16];
   uint8_t boot_id[16];       // a file of another boot is of no use: no process of it lives
-  uint64_t daemon_namespace_device;  // PID namespace in which the entries' pids are processes; 0: not known
+  // PID namespace in which the entries' pids are processes; 0: not known. writer: a starting daemon; order: release, when the
+  // pids of another one are forgotten; law: no pid of an entry is of another namespace.
+  uint64_t daemon_namespace_device;
   uint64_t daemon_namespace_inode;
   uint8_t reserved[3984];
 };

@@ -279,6 +279,11 @@ base::Result<Answer> Request::answer() const {
                 .limit = layout::load_relaxed(result.limit)};
 }
 
+namespace {
+// Of our own codes; anything else is no answer.
+bool is_refusal(int32_t status) noexcept { return status < 0 && status >= WARM_E_STALE; }
+}  // namespace
+
 base::Result<uint64_t> outcome(const Answer& answer, const void* id, size_t id_bytes) {
   const auto name = [&] { return id == nullptr ? std::string("this id") : "id " + shown(id, id_bytes); };
   switch (answer.status) {
@@ -294,7 +299,7 @@ base::Result<uint64_t> outcome(const Answer& answer, const void* id, size_t id_b
     case WARM_E_LIMIT: return base::fail(WARM_E_LIMIT, "the daemon refuses: the limit is %lu", answer.limit);
     default: break;
   }
-  if (answer.status < 0 && answer.status >= WARM_E_STALE) {
+  if (is_refusal(answer.status)) {
     return base::fail(answer.status, "the daemon refuses: %s", base::code_text(answer.status));
   }
   return base::fail(WARM_E_CORRUPT, "the daemon answered with the unknown code %d", answer.status);
@@ -303,8 +308,7 @@ base::Result<uint64_t> outcome(const Answer& answer, const void* id, size_t id_b
 warm_result result_of(const base::Result<Answer>& answer) {
   if (!answer) return {.code = answer.error().code, .reserved = 0, .sequence = 0};
   // As outcome() says, without a sentence.
-  const bool known = answer->status == WARM_OK || (answer->status < 0 && answer->status >= WARM_E_STALE);
-  const int32_t code = known ? answer->status : WARM_E_CORRUPT;
+  const int32_t code = answer->status == WARM_OK || is_refusal(answer->status) ? answer->status : WARM_E_CORRUPT;
   // A refusal names the record that was in the way.
   const bool named = code == WARM_OK || code == WARM_E_EXISTS || code == WARM_E_CHANGED;
   return {.code = code, .reserved = 0, .sequence = named ? answer->sequence : 0};

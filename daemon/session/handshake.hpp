@@ -109,8 +109,7 @@ struct WelcomePacket {
 base::Result<WelcomePacket> compose_welcome(const World& world, const Session& session, int session_memfd, uint64_t socket_done,
                                             bool resumed, uint32_t protocol_version);
 
-layout::Refuse compose_refuse(int32_t code, const std::string& text,
-                              uint32_t protocol_version = layout::kProtocolVersion) noexcept;
+layout::Refuse compose_refuse(int32_t code, const std::string& text, uint32_t protocol_version) noexcept;
 
 // A list of segments on its way to a client, in messages as the socket takes them.
 struct SegmentList {

@@ -258,7 +258,7 @@ void Intake::accept_under_shortage() {
   spare_.reset();
   base::Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (socket) {
-    const layout::Refuse message = compose_refuse(WARM_E_LIMIT, "the daemon has no file descriptor left");
+    const layout::Refuse message = compose_refuse(WARM_E_LIMIT, "the daemon has no file descriptor left", own_version());
     (void)send_packet(socket.get(), bytes_of(message), {});
     // Unread bytes at a close would make the peer see a reset instead of the reason: they are thrown away.
     porters_.close(std::move(socket));
@@ -391,7 +391,8 @@ void Intake::forget(Connection& connection) {
 }
 
 void Intake::refuse(Connection& connection, int32_t code, const std::string& text) {
-  const layout::Refuse message = compose_refuse(code, text, connection.protocol_version);
+  const layout::Refuse message =
+      compose_refuse(code, text, connection.protocol_version != 0 ? connection.protocol_version : own_version());
   (void)send_packet(connection.socket.get(), bytes_of(message), {});
   forget(connection);
 }
@@ -585,6 +586,7 @@ Intake::Resumption Intake::try_resume(Connection& connection, const layout::Hell
   WARM_FAILPOINT("daemon.handshake.resumed");
   close_socket(*earlier);
   earlier->state = Connection::State::attaching;
+  earlier->protocol_version = connection.protocol_version;
   if (!empty_handed) {
     earlier->lanes_memfd = std::move(packet.descriptors[0]);
     earlier->session_memfd = std::move(packet.descriptors[1]);

@@ -68,7 +68,7 @@ class Intake {
     base::Fd socket;
     base::Fd pidfd;
     uid_t uid = 0;
-    uint32_t protocol_version = layout::kProtocolVersion;  // that it is answered in
+    uint32_t protocol_version = 0;  // that it is answered in; 0: its hello has not come
     base::Deadline deadline = base::Deadline::never();  // for the hello
     std::shared_ptr<Session> session;
     base::Fd session_memfd;  // for a process that closes all its descriptors
@@ -106,6 +106,7 @@ class Intake {
   void take_fetched();
   void listen_again(bool yes);
   [[nodiscard]] bool may_go_on(uint64_t id) noexcept;
+  [[nodiscard]] uint32_t own_version() const noexcept { return world_.dialects.front().protocol_version; }
   void let_go_of(base::Fd socket, uid_t uid);
   bool handle_packet(Connection& connection, Packet& packet);
   void pass_on_doorbell() noexcept;

@@ -238,7 +238,8 @@ base::Result<Porters::Porter> Porters::hire(uint32_t index) {
   std::promise<bool> settled;
   std::future<bool> own_table = settled.get_future();
   try {
-    std::thread([ends, index, bytes = memory_bytes_max_, &settled] {
+    // The promise is the thread's: we may have its answer, and be gone, before it has done giving it.
+    std::thread([ends, index, bytes = memory_bytes_max_, settled = std::move(settled)]() mutable {
       sigset_t wake;
       ::sigemptyset(&wake);
       ::sigaddset(&wake, kWakeSignal);

@@ -628,6 +628,32 @@ Test(intake, hand_back_of_other_memory_entry_or_namespace_gets_a_fresh_session) 
   cr_assert_eq(state_of(client), kLive);
 }
 
+// The daemon is replaced by a newer one under a client that goes on: only its new hello says what it speaks.
+Test(intake, orphan_of_the_version_before_is_taken_back_in_its_own) {
+  auto next = layout::dialects().front();
+  ++next.protocol_version;
+  const std::array<layout::Dialect, 2> dialects = {next, layout::dialects().front()};
+  auto first = std::make_unique<Door>();
+  first->start();
+  RawClient client(first->path());
+  cr_assert(client.attach().has_value());
+  cr_assert(comes([&] { return state_of(client) == kLive; }));
+  Door second(100, {}, ::getuid(), 100'000, dialects);
+  const std::string name = results_name(client.welcome.channel);
+  std::filesystem::copy_file(first->directory.path() + "/" + name, second.directory.path() + "/" + name);
+  second.adopt();
+  second.start();
+  RawClient again(second.path());
+  auto hello = RawClient::hello();
+  hello.resume_session = client.welcome.session;
+  hello.resume_channel = client.welcome.channel;
+  hello.resume_index = client.welcome.session_index;
+  again.send(hello, {client.descriptors[5].get(), client.descriptors[6].get()});
+  const auto welcome = again.receive()->as<layout::Welcome>();
+  cr_assert_eq(welcome.resumed, 1);
+  cr_assert_eq(welcome.protocol_version, layout::kProtocolVersion);
+}
+
 Test(intake, orphan_of_an_earlier_daemon_is_adopted_with_its_lanes_and_pins) {
   std::optional<RawClient> client;
   std::unique_ptr<Door> first = std::make_unique<Door>();
