@@ -2,12 +2,10 @@
 // place. Everything that was acknowledged is compared with a history outside the store. The counts go to paper.
 #include <signal.h>
 #include <sys/sysinfo.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -20,6 +18,7 @@
 #include "tests/crash/client_scenes.hpp"
 #include "tests/crash/daemon_scenes.hpp"
 #include "tests/support/records.hpp"
+#include "tests/support/report.hpp"
 
 namespace {
 
@@ -407,14 +406,6 @@ Verdict verdict_of(const std::vector<Point>& points, const Options& options, con
   return verdict;
 }
 
-std::string date_now() {
-  char date[32] = {};
-  const time_t now = ::time(nullptr);
-  tm parts{};
-  ::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&now, &parts));
-  return date;
-}
-
 // A point's kills may come from several runs: with each stands the commit of the last.
 Json report_of(const std::vector<Point>& points, const Options& options, const Matrix& matrix, double matrix_seconds,
                const Json& earlier, const Json& storm) {
@@ -485,13 +476,6 @@ std::string text_of_report(const Json& report) {
   return text + "\n ]}\n";
 }
 
-bool write_file(const std::string& path, const std::string& text) {
-  FILE* file = std::fopen(path.c_str(), "w");
-  if (file == nullptr) return false;
-  const bool whole = std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  return std::fclose(file) == 0 && whole;
-}
-
 // What an earlier run wrote; an empty object where there is none.
 Json read_report(const std::string& path) {
   FILE* file = std::fopen(path.c_str(), "r");
@@ -530,17 +514,6 @@ void take_over(const Json& earlier, const std::vector<Point>& points, Matrix& ma
   std::exit(code);
 }
 
-uint64_t number_of(const std::string& option, const char* text) {
-  uint64_t value = 0;
-  const char* const end = text + std::strlen(text);
-  const auto [stopped, error] = std::from_chars(text, end, value);
-  if (error != std::errc() || stopped != end) {
-    std::fprintf(stderr, "killtest: %s wants a number, not \"%s\"\n", option.c_str(), text);
-    std::exit(2);
-  }
-  return value;
-}
-
 Options options_of(int argc, char** argv) {
   Options options;
   options.jobs = static_cast<uint32_t>(std::max(1, ::get_nprocs() - 1));
@@ -559,15 +532,15 @@ Options options_of(int argc, char** argv) {
     if (i + 1 == argc) usage(2);
     const char* const value = argv[++i];
     if (argument == "--rounds") {
-      options.rounds = static_cast<uint32_t>(number_of(argument, value));
+      options.rounds = static_cast<uint32_t>(number_of("killtest", argument, value));
     } else if (argument == "--storm") {
-      options.storm_seconds = number_of(argument, value);
+      options.storm_seconds = number_of("killtest", argument, value);
     } else if (argument == "--limit") {
-      options.limit_seconds = number_of(argument, value);
+      options.limit_seconds = number_of("killtest", argument, value);
     } else if (argument == "--jobs") {
-      options.jobs = static_cast<uint32_t>(std::max<uint64_t>(number_of(argument, value), 1));
+      options.jobs = static_cast<uint32_t>(std::max<uint64_t>(number_of("killtest", argument, value), 1));
     } else if (argument == "--seed") {
-      options.seed = number_of(argument, value);
+      options.seed = number_of("killtest", argument, value);
     } else if (argument == "--only") {
       options.only = value;
     } else if (argument == "--out") {
@@ -611,11 +584,7 @@ int main(int argc, char** argv) {
   }
 
   const std::string report = text_of_report(report_of(points, options, *matrix, matrix_seconds, earlier, storm_json));
-  std::fputs(report.c_str(), stdout);
-  if (!options.out.empty() && !write_file(options.out, report)) {
-    std::perror(options.out.c_str());
-    return 1;
-  }
+  if (!write_report(report, options.out)) return 1;
   const Verdict verdict = verdict_of(points, options, *matrix);
   for (size_t i = 0; i < points.size() && options.rounds > 0; ++i) {
     const uint32_t hits = matrix->tallies[i].hits.load();

@@ -1,9 +1,6 @@
 // ./dev hostile: random states of what a client may write, given to the daemon's own rooms; and what hostile processes cost an
 // honest one, in pairs with a process that uses as much of a processor and touches nothing.
-#include <time.h>
-
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -13,10 +10,12 @@
 #include "base/clock.hpp"
 #include "tests/hostile/live.hpp"
 #include "tests/hostile/states.hpp"
+#include "tests/support/report.hpp"
 
 namespace {
 
 using namespace warmtier::tests::hostile;
+using namespace warmtier::tests::support;
 
 struct Options {
   StateOptions states;
@@ -37,17 +36,6 @@ struct Options {
   std::exit(code);
 }
 
-uint64_t number_of(const std::string& option, const char* text) {
-  uint64_t value = 0;
-  const char* const end = text + std::strlen(text);
-  const auto [stopped, error] = std::from_chars(text, end, value);
-  if (error != std::errc() || stopped != end) {
-    std::fprintf(stderr, "hostile: %s wants a number, not \"%s\"\n", option.c_str(), text);
-    std::exit(2);
-  }
-  return value;
-}
-
 Options options_of(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; ++i) {
@@ -56,11 +44,11 @@ Options options_of(int argc, char** argv) {
     if (i + 1 == argc) usage(2);
     const char* const value = argv[++i];
     if (argument == "--states") {
-      options.states.states = number_of(argument, value);
+      options.states.states = number_of("hostile", argument, value);
     } else if (argument == "--seed") {
-      options.states.seed = number_of(argument, value);
+      options.states.seed = number_of("hostile", argument, value);
     } else if (argument == "--pairs") {
-      options.pairs = number_of(argument, value);
+      options.pairs = number_of("hostile", argument, value);
     } else if (argument == "--out") {
       options.out = value;
     } else if (argument == "--commit") {
@@ -70,14 +58,6 @@ Options options_of(int argc, char** argv) {
     }
   }
   return options;
-}
-
-std::string date_now() {
-  char date[32] = {};
-  const time_t now = ::time(nullptr);
-  tm parts{};
-  ::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&now, &parts));
-  return date;
 }
 
 std::string report_of(const Options& options, const StateCounts& states) {
@@ -141,13 +121,5 @@ std::string report_of_pairs(const Options& options) {
 int main(int argc, char** argv) {
   const Options options = options_of(argc, argv);
   const std::string report = options.pairs > 0 ? report_of_pairs(options) : report_of(options, run_states(options.states));
-  std::fputs(report.c_str(), stdout);
-  if (options.out.empty()) return 0;
-  FILE* file = std::fopen(options.out.c_str(), "w");
-  const bool written = file != nullptr && std::fputs(report.c_str(), file) >= 0;
-  if (file == nullptr || std::fclose(file) != 0 || !written) {
-    std::perror(options.out.c_str());
-    return 1;
-  }
-  return 0;
+  return write_report(report, options.out) ? 0 : 1;
 }

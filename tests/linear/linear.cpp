@@ -3,13 +3,14 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 
 #include "tests/linear/checker.hpp"
 #include "tests/linear/run.hpp"
+#include "tests/support/report.hpp"
 
 using namespace warmtier::tests;
+using namespace warmtier::tests::support;
 
 namespace {
 
@@ -43,11 +44,11 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (i + 1 < argc && argument == "--seconds") {
-      seconds = std::strtoull(argv[++i], nullptr, 10);
+      seconds = number_of("linear", argument, argv[++i]);
     } else if (i + 1 < argc && argument == "--processes") {
-      options.processes = static_cast<unsigned>(std::clamp<uint64_t>(std::strtoull(argv[++i], nullptr, 10), 1, 32));
+      options.processes = static_cast<unsigned>(std::clamp<uint64_t>(number_of("linear", argument, argv[++i]), 1, 32));
     } else if (i + 1 < argc && argument == "--seed") {
-      options.seed = std::strtoull(argv[++i], nullptr, 10);
+      options.seed = number_of("linear", argument, argv[++i]);
     } else if (i + 1 < argc && argument == "--out") {
       out = argv[++i];
     } else if (i + 1 < argc && argument == "--commit") {
@@ -83,10 +84,6 @@ int main(int argc, char** argv) {
   }
   if (!wrong.empty()) std::fprintf(stderr, "seed %llu: %s", static_cast<unsigned long long>(options.seed - 1), wrong.c_str());
 
-  char date[32] = {};
-  const time_t now = ::time(nullptr);
-  tm parts{};
-  ::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&now, &parts));
   const auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
   char text[1024];
   std::snprintf(
@@ -94,16 +91,9 @@ int main(int argc, char** argv) {
       "{\"commit\": \"%s\", \"date\": \"%s\", \"seed\": %llu, \"processes\": %u, \"rounds\": %llu, \"seconds\": %.1f, "
       "\"check_seconds\": %.1f,\n \"operations\": %llu, \"ids\": %llu, \"unknown_outcomes\": %llu, \"daemon_kills\": %llu, "
       "\"client_kills\": %llu,\n \"configurations_most\": %llu, \"not_linearizable\": %d}\n",
-      commit.c_str(), date, number(first_seed), options.processes, number(counts.rounds), counts.seconds, counts.check_seconds,
-      number(counts.operations), number(counts.ids), number(counts.unknown), number(counts.daemon_kills),
+      commit.c_str(), date_now().c_str(), number(first_seed), options.processes, number(counts.rounds), counts.seconds,
+      counts.check_seconds, number(counts.operations), number(counts.ids), number(counts.unknown), number(counts.daemon_kills),
       number(counts.client_kills), number(counts.configurations), wrong.empty() ? 0 : 1);
-  std::fputs(text, stdout);
-  if (!out.empty()) {
-    FILE* file = std::fopen(out.c_str(), "w");
-    if (file == nullptr || std::fputs(text, file) < 0 || std::fclose(file) != 0) {
-      std::perror(out.c_str());
-      return 1;
-    }
-  }
+  if (!write_report(text, out)) return 1;
   return wrong.empty() ? 0 : 1;
 }

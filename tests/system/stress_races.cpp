@@ -1,13 +1,11 @@
 // The race of tests/system/races.cpp for as long as one likes, with its counts on paper.
-#include <time.h>
-
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <string>
 
+#include "tests/support/report.hpp"
 #include "tests/system/races.hpp"
 
+using namespace warmtier::tests::support;
 using warmtier::tests::system::RaceCounts;
 using warmtier::tests::system::RaceOptions;
 
@@ -18,9 +16,9 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (i + 1 < argc && argument == "--seconds") {
-      options.seconds = std::strtoull(argv[++i], nullptr, 10);
+      options.seconds = number_of("stress_races", argument, argv[++i]);
     } else if (i + 1 < argc && argument == "--races") {
-      options.races = std::strtoull(argv[++i], nullptr, 10);
+      options.races = number_of("stress_races", argument, argv[++i]);
     } else if (i + 1 < argc && argument == "--out") {
       out = argv[++i];
     } else if (i + 1 < argc && argument == "--commit") {
@@ -34,26 +32,15 @@ int main(int argc, char** argv) {
   }
   if (options.races == 0 && options.seconds == 0) options.races = 1'000'000;
   const RaceCounts counts = warmtier::tests::system::run_races(options);
-  char date[32] = {};
-  const time_t now = ::time(nullptr);
-  tm parts{};
-  ::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&now, &parts));
   char text[1024];
   std::snprintf(text, sizeof text,
                 "{\"commit\": \"%s\", \"date\": \"%s\", \"writers\": %u, \"readers\": %u, \"dimensions\": %u, \"seconds\": %.1f, "
                 "\"gets\": %llu, "
                 "\"raced_reads\": %llu, \"not_found\": %llu, \"changes\": %llu, \"wrong\": \"%s\"}\n",
-                commit.c_str(), date, options.writers, options.readers, options.dimensions, counts.seconds,
+                commit.c_str(), date_now().c_str(), options.writers, options.readers, options.dimensions, counts.seconds,
                 static_cast<unsigned long long>(counts.gets), static_cast<unsigned long long>(counts.raced),
                 static_cast<unsigned long long>(counts.not_found), static_cast<unsigned long long>(counts.changes),
                 counts.wrong.c_str());
-  std::fputs(text, stdout);
-  if (!out.empty()) {
-    FILE* file = std::fopen(out.c_str(), "w");
-    if (file == nullptr || std::fputs(text, file) < 0 || std::fclose(file) != 0) {
-      std::perror(out.c_str());
-      return 1;
-    }
-  }
+  if (!write_report(text, out)) return 1;
   return counts.wrong.empty() ? 0 : 1;
 }
