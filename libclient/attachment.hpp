@@ -34,8 +34,10 @@ struct Tier {
 
 // One connection to one daemon. Everything but `gone` and the socket's send side is guarded by the client's mutex.
 struct Connection {
+  uint64_t number = 0;  // of its client's
   base::WatchedFd socket;
-  base::ReadMapping status_map;
+  base::InodeId status_inode;  // of the daemon's page: each daemon has one of its own
+  base::ReadMapping status_map;  // none: a former session's
   FeedMap feed;
   layout::Welcome welcome{};
   std::atomic<bool> gone{false};  // end of file or an error was seen

@@ -40,6 +40,7 @@ class Batch {
       }
     }
     state_.let_go_now_and_then(me_);
+    state_.part_if_former(*link_);
     return {};
   }
 
@@ -118,6 +119,7 @@ class Batch {
     if (out_ > 0 && WARM_RULE("client.batch_keeps_its_lane")) lane = lane_;
     const Handed handed = hand_out(state_, me_, *link_, {requests.data(), staged_}, lane);
     lost_link_ = handed.no_link;
+    if (handed.half_fenced) state_.move_from(*link_, patience_.deadline());
     if (handed.count == 0) return false;
     for (uint32_t i = 0; i < handed.count; ++i) element(out_ + i).request.published(handed.rung);
     lane_ = handed.lane;
@@ -150,7 +152,7 @@ class Batch {
     next_ = large_ ? large_index_ : next_;
     large_.reset();
     next_ -= unstage();
-    link_ = *link;
+    state_.part_if_former(*std::exchange(link_, *link));
   }
   // Those without an effect lie between the staged ones: what is staged is made anew from the first of them on.
   size_t unstage() noexcept {
@@ -172,6 +174,9 @@ class Batch {
       return;
     }
     auto answer = await(state_, me_, *request, patience_);
+    const Link& link = request->link();
+    request->give_back();
+    state_.part_if_former(link);
     results_[large_index_] = result_of(answer);
     if (!answer) return give_up(WARM_E_BUSY);
     progress();

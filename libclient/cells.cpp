@@ -62,6 +62,16 @@ void ResultCells::quarantine(uint32_t cell) noexcept {
   quarantined_.fetch_add(1);
 }
 
+bool ResultCells::any_open() const noexcept {
+  for (uint32_t word = 0; word < kWords; ++word) {
+    for (uint64_t taken = ~free_[word].load(std::memory_order_acquire); taken != 0; taken &= taken - 1) {
+      const uint32_t cell = word * 64 + static_cast<uint32_t>(std::countr_zero(taken));
+      if (!given_up_[cell].load(std::memory_order_acquire)) return true;
+    }
+  }
+  return false;
+}
+
 void ResultCells::free_late_ones() noexcept {
   for (uint32_t cell = 0; cell < layout::kCellsPerSession; ++cell) {
     if (!given_up_[cell].load(std::memory_order_acquire)) continue;

@@ -28,6 +28,8 @@ class ResultCells {
   uint64_t next_ticket(uint32_t cell) noexcept;
   void release(uint32_t cell) noexcept;
   void quarantine(uint32_t cell) noexcept;
+  // Whether somebody has one, to ask in it or for its answer. Those whose tickets were given up are nobody's.
+  [[nodiscard]] bool any_open() const noexcept;
   [[nodiscard]] const layout::ResultCell& cell(uint32_t cell) const noexcept { return cells_[cell]; }
 
  private:

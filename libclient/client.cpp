@@ -110,12 +110,7 @@ base::Status ClientState::refresh(Need need, const base::Deadline& deadline) {
 
 std::optional<Resume> ClientState::resume() const {
   if (links_.empty()) return std::nullopt;
-  const Link& link = *links_.back();
-  return Resume{.session = link.session,
-                .channel = link.channel_number,
-                .session_index = link.session_index,
-                .channel_file = link.channel_file.get(),
-                .session_file = link.session_file.get()};
+  return links_.back()->resume();
 }
 
 base::Status ClientState::connect(const base::Deadline& deadline) {
@@ -123,6 +118,9 @@ base::Status ClientState::connect(const base::Deadline& deadline) {
   if (!socket) return base::pass(std::move(socket));
   daemon_reached_ = true;
   auto greeting = greet(std::move(*socket), socket_path_, resume(), deadline);
+  // Of who may do nothing any more the daemon takes the memory all the same: nobody is to wait for his pins (T5).
+  if (!greeting && greeting.error().code != WARM_E_ACCESS) return base::pass(std::move(greeting));
+  if (auto handed = hand_back_formers(deadline); !handed) return handed;
   if (!greeting) return base::pass(std::move(greeting));
   return adopt(std::move(*greeting), deadline);
 }
@@ -142,9 +140,36 @@ base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadlin
     tier_ = std::move(*tier);
     install_list(0, {});  // numbers of the other store's segments mean nothing here
   }
+  auto arrival = arrive(std::move(greeting));
+  if (!arrival) return base::pass(std::move(arrival));
+  const bool resumed = arrival->connection->welcome.resumed != 0 && !links_.empty() && !other_store;
+  if (auto taken = take_link(std::move(arrival->parts), resumed); !taken) return taken;
+  if (auto accepted = accept(*arrival->connection, deadline); !accepted) {
+    // Nobody has used it.
+    if (attachment.load(std::memory_order_relaxed) == nullptr) send_bye(arrival->connection->socket.get());
+    return accepted;
+  }
+  publish(attachment_of(std::move(*arrival), *links_.back()));
+  WARM_FAILPOINT("client.attached");
+  if (std::exchange(attached_before_, true)) {
+    layout::fetch_add(links_.back()->region().counters.reattaches, 1);
+    const Attachment& now = *attachment.load(std::memory_order_relaxed);
+    // What fails here shows as an answer that does not come.
+    [[maybe_unused]] const auto sent = send_large_puts(*now.connection, *now.link);
+    send_large_puts_of_formers();
+    tickets_.kick();
+  }
+  return {};
+}
+
+base::Result<ClientState::Arrival> ClientState::arrive(Greeting greeting) {
+  const layout::Welcome& welcome = greeting.welcome;
   auto index = map_index(greeting.index, welcome.homes_log2, tier_->hash_seed);
   if (!index) return base::pass(std::move(index));
   auto connection = std::make_shared<Connection>();
+  auto status_inode = base::inode_of(greeting.status.get());
+  if (!status_inode) return base::pass(std::move(status_inode));
+  connection->status_inode = *status_inode;
   auto status = map_status(greeting.status);
   if (!status) return base::pass(std::move(status));
   connection->status_map = std::move(*status);
@@ -153,49 +178,33 @@ base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadlin
   connection->feed = std::move(*feed);
   connection->welcome = welcome;
   connection->socket = base::WatchedFd(std::move(greeting.socket));
+  connection->number = ++connections_;
+  return Arrival{.connection = std::move(connection), .index = std::move(*index), .parts = Link::parts_of(std::move(greeting))};
+}
 
-  Link::Parts parts{.session = welcome.session,
-                    .channel = welcome.channel,
-                    .session_index = welcome.session_index,
-                    .lanes = welcome.lanes,
-                    .channel_file = std::move(greeting.channel),
-                    .session_file = std::move(greeting.session),
-                    .results_file = std::move(greeting.results)};
-  const bool resumed = welcome.resumed != 0 && !links_.empty() && !other_store;
-  if (auto taken = take_link(std::move(parts), resumed); !taken) return taken;
+// The list says that the session is live: not before it may anything be pinned or published in it.
+base::Status ClientState::accept(Connection& connection, const base::Deadline& deadline) {
   WARM_FAILPOINT("client.accept.before");
-  const int socket = connection->socket.get();
-  if (auto sent = send_accept(socket, forsaken_of(tier_->store_id, layout::kForsakenPerMessage), deadline); !sent) return sent;
+  const auto forsaken = forsaken_of(tier_->store_id, layout::kForsakenPerMessage);
+  if (auto sent = send_accept(connection.socket.get(), forsaken, deadline); !sent) return sent;
   WARM_FAILPOINT("client.accept.after");
-  // The list says that the session is live: not before it may anything be pinned or published in it.
-  if (auto listed = await_list(*connection, 1, deadline); !listed) {
-    if (attachment.load(std::memory_order_relaxed) == nullptr) send_bye(socket);  // nobody has used it
-    return listed;
-  }
+  return await_list(connection, 1, deadline);
+}
 
+std::unique_ptr<Attachment> ClientState::attachment_of(Arrival arrival, Link& link) {
   auto next = std::make_unique<Attachment>();
-  next->buckets = reinterpret_cast<const layout::Bucket*>(index->data() + sizeof(layout::IndexHeader));
+  next->buckets = reinterpret_cast<const layout::Bucket*>(arrival.index.data() + sizeof(layout::IndexHeader));
   next->generation_word = &tier_->generation();
-  next->generation = welcome.generation;
+  next->generation = arrival.connection->welcome.generation;
   next->tier = tier_->map.data();
-  next->status = &connection->status();
+  next->status = &arrival.connection->status();
   next->geometry = tier_->geometry;
   next->hash_seed = tier_->hash_seed;
-  next->link = links_.back().get();
-  next->homes_log2 = welcome.homes_log2;
-  next->index = std::move(*index);
-  next->connection = std::move(connection);
-  ++connections_;
-  publish(std::move(next));
-  WARM_FAILPOINT("client.attached");
-  if (std::exchange(attached_before_, true)) {
-    layout::fetch_add(links_.back()->region().counters.reattaches, 1);
-    const Attachment& now = *attachment.load(std::memory_order_relaxed);
-    // What fails here shows as an answer that does not come.
-    [[maybe_unused]] const auto sent = send_large_puts(*now.connection, *now.link);
-    tickets_.kick();
-  }
-  return {};
+  next->link = &link;
+  next->homes_log2 = arrival.connection->welcome.homes_log2;
+  next->index = std::move(arrival.index);
+  next->connection = std::move(arrival.connection);
+  return next;
 }
 
 base::Status ClientState::take_link(Link::Parts parts, bool resumed) {
@@ -211,11 +220,18 @@ base::Status ClientState::take_link(Link::Parts parts, bool resumed) {
   links_.reserve(links_.size() + 1);
   auto link = Link::make(std::move(parts), tier_->store_id);
   if (!link) return base::pass(std::move(link));
-  if (!links_.empty()) forsake(links_.back()->forsaken());
-  (*link)->older = newest_link_.load(std::memory_order_relaxed);
-  newest_link_.store(link->get(), std::memory_order_release);
-  links_.push_back(std::move(*link));
+  if (!links_.empty()) {
+    forsake(links_.back()->forsaken());
+    links_.back()->standing.store(Link::Standing::lost, std::memory_order_release);
+  }
+  use(std::move(*link));
   return {};
+}
+
+void ClientState::use(std::unique_ptr<Link> link) {
+  link->older = newest_link_.load(std::memory_order_relaxed);
+  newest_link_.store(link.get(), std::memory_order_release);
+  links_.push_back(std::move(link));
 }
 
 void ClientState::publish(std::unique_ptr<Attachment> next) {
@@ -461,21 +477,9 @@ void ClientState::reap() noexcept {
   if (retired_.empty()) return;
   uint64_t newest = 0;
   for (const Retired& object : retired_) newest = std::max(newest, object.epoch);
-  if (newest > fenced_epoch_) {
-    if (cheap_fence) {
-      membarrier_all_threads();
-    } else {
-      layout::fence_full();
-    }
-    fenced_epoch_ = newest;
-  }
-  uint64_t oldest_inside = std::numeric_limits<uint64_t>::max();
-  for (const ThreadRecord* record = threads_.load(std::memory_order_acquire); record != nullptr; record = record->next) {
-    const uint64_t inside = record->inside.load(std::memory_order_acquire);
-    if (inside != 0) oldest_inside = std::min(oldest_inside, inside);
-  }
+  const uint64_t oldest = oldest_inside(newest);
   std::erase_if(retired_, [&](Retired& object) {
-    if (object.epoch > oldest_inside) return false;
+    if (object.epoch > oldest) return false;
     if (object.segment == nullptr) return true;
     if (!object.views_counted) {
       // No thread can enter it any more, so its views only become fewer: count them once.
@@ -489,6 +493,23 @@ void ClientState::reap() noexcept {
   if (waits_for_thread) reap_wanted_.store(true, std::memory_order_relaxed);
 }
 
+uint64_t ClientState::oldest_inside(uint64_t newest) noexcept {
+  if (newest > fenced_epoch_) {
+    if (cheap_fence) {
+      membarrier_all_threads();
+    } else {
+      layout::fence_full();
+    }
+    fenced_epoch_ = newest;
+  }
+  uint64_t oldest = std::numeric_limits<uint64_t>::max();
+  for (const ThreadRecord* record = threads_.load(std::memory_order_acquire); record != nullptr; record = record->next) {
+    const uint64_t inside = record->inside.load(std::memory_order_acquire);
+    if (inside != 0) oldest = std::min(oldest, inside);
+  }
+  return oldest;
+}
+
 void ClientState::drop_segment() noexcept {
   // When another thread is at it, the next tick does it.
   reap_wanted_.store(true, std::memory_order_seq_cst);
@@ -500,30 +521,27 @@ void ClientState::drop_segment() noexcept {
 // ---- Large puts and the end
 // -----------------------------------------------------------------------------------------------------
 
-// What is not sent on this connection yet, in order.
-base::Result<ClientState::Sent> ClientState::send_large_puts(Connection& connection, const Link& link) {
+// What is not sent on this connection yet, in order. In a former session nothing new is begun.
+base::Result<ClientState::Sent> ClientState::send_large_puts(Connection& connection, Link& link) {
   large_unsent_.store(false, std::memory_order_relaxed);
   std::erase_if(large_puts_, [](const auto& weak) { return weak.expired(); });
-  if (large_link_ != &link) {
-    large_link_ = &link;
-    large_number_ = 0;
-  }
   for (const auto& weak : large_puts_) {
     const std::shared_ptr<LargePut> put = weak.lock();
-    if (put == nullptr || put->link != &link || put->sent_on == connections_) continue;
+    if (put == nullptr || put->link != &link || put->sent_on == connection.number) continue;
+    if (put->number == 0 && !link.is(Link::Standing::in_use)) continue;
     if (put->number != 0 && connection.welcome.socket_done >= put->number) {
-      put->sent_on = connections_;  // carried out before that daemon died; the answer is in the result cell
+      put->sent_on = connection.number;  // carried out before that daemon died; the answer is in the result cell
       continue;
     }
-    const uint64_t number = put->number != 0 ? put->number : large_number_ + 1;
+    const uint64_t number = put->number != 0 ? put->number : link.large_number + 1;
     std::memcpy(put->message.data() + offsetof(layout::PutMessage, number), &number, sizeof number);
     const int file = put->file.get();
     auto sent =
         send_message(connection.socket.get(), put->message.data(), put->message.size(), &file, 1, base::Deadline::after_ns(0));
     if (sent) {
       put->number = number;
-      put->sent_on = connections_;
-      large_number_ = std::max(large_number_, number);
+      put->sent_on = connection.number;
+      link.large_number = std::max(link.large_number, number);
       continue;
     }
     if (sent.error().code == WARM_E_UNAVAILABLE && sent.error().os_error == 0) {
@@ -577,6 +595,7 @@ void ClientState::send_large_again() {
   if (now == nullptr || now->connection->gone.load(std::memory_order_acquire)) return;
   // A failure shows as an answer that does not come.
   [[maybe_unused]] const auto sent = send_large_puts(*now->connection, *now->link);
+  send_large_puts_of_formers();
 }
 
 bool ClientState::drain_without_waiting() {
@@ -593,6 +612,10 @@ void ClientState::leave() {
   if (links_.empty()) return;
   for (ThreadRecord* record = threads_.load(std::memory_order_acquire); record != nullptr; record = record->next) {
     flush_counters(*record);
+  }
+  for (const Former& former : formers_) {
+    forsake(former.link->forsaken());
+    send_bye(former.connection->socket.get());
   }
   forsake(links_.back()->forsaken());
   const Attachment* now = attachment.load(std::memory_order_acquire);
@@ -680,6 +703,7 @@ void ClientState::let_go(ThreadRecord& me) noexcept {
 }
 
 void ClientState::reap_if_wanted() noexcept {
+  part_if_any();
   if (!reap_wanted_.load(std::memory_order_relaxed) || !mutex_.try_lock()) return;
   const std::lock_guard guard(mutex_, std::adopt_lock);
   reap();

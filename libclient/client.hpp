@@ -100,10 +100,26 @@ class ClientState {
   // the place of the one that knew them, for a moment.
   void leave();
 
+  // ---- Another channel (former.cpp; docs/protocol.md, S17).
+  // Half the lanes of this link's channel are fenced: a session in another channel is taken into use, if the daemon gives one.
+  // Waits for a moment at most, and after a failure not again for a while. Outside.
+  void move_from(const Link& link, const base::Deadline& deadline) noexcept;
+  // Why the last move failed; empty when it did not, or another thread is attaching.
+  std::string why_not_moved();
+  // Gives up the former sessions in which nothing stands any more. When another thread is at it, or inside since before the move,
+  // a later call does it. Outside.
+  void part_with_formers() noexcept;
+  void part_if_former(const Link& link) noexcept {
+    if (__builtin_expect(link.is(Link::Standing::former), 0)) part_with_formers();
+  }
+  void part_if_any() noexcept {
+    if (__builtin_expect(any_formers_.load(std::memory_order_relaxed), 0)) part_with_formers();
+  }
+
   // A put whose content goes by the control socket. Who made it keeps it until its answer: each later daemon gets it too, unless
   // it says that `number` was carried out. Numbers rise in the order in which they are first sent.
   struct LargePut {
-    const Link* link = nullptr;
+    Link* link = nullptr;
     std::vector<std::byte> message;  // PutMessage, embedding, id
     base::WatchedFd file;
     uint64_t number = 0;  // 0: never sent
@@ -171,9 +187,30 @@ class ClientState {
     bool views_counted = false;
   };
 
+  // Left for another channel: what stood in it goes on there, and it is handed back to the next daemon like the one in use.
+  struct Former {
+    Link* link = nullptr;
+    std::shared_ptr<Connection> connection;
+    uint64_t epoch = 0;  // nothing comes to stand in it any more when no thread is inside since before
+  };
+  // What a welcome brought, mapped.
+  struct Arrival {
+    std::shared_ptr<Connection> connection;
+    base::ReadMapping index;
+    Link::Parts parts;
+  };
+
   base::Status connect(const base::Deadline& deadline);
   [[nodiscard]] std::optional<Resume> resume() const;
   base::Status adopt(Greeting greeting, const base::Deadline& deadline);
+  base::Result<Arrival> arrive(Greeting greeting);
+  base::Status accept(Connection& connection, const base::Deadline& deadline);
+  std::unique_ptr<Attachment> attachment_of(Arrival arrival, Link& link);
+  void use(std::unique_ptr<Link> link);  // links_ has room for it
+  base::Status move(const Attachment& from, const base::Deadline& deadline);
+  base::Status hand_back_formers(const base::Deadline& deadline);
+  base::Result<bool> hand_back(Former& former, const base::Deadline& deadline);
+  bool part_with(const Former& former, uint64_t oldest_inside);
   // The newest link is then that of the session that the daemon has given, or has taken back.
   base::Status take_link(Link::Parts parts, bool resumed);
   void publish(std::unique_ptr<Attachment> next);
@@ -189,7 +226,10 @@ class ClientState {
   void reap_if_wanted() noexcept;
   void retire(Retired object);
   void reap() noexcept;
-  base::Result<Sent> send_large_puts(Connection& connection, const Link& link);
+  // The lowest epoch that a thread is inside since; what was taken out of use up to `newest` none has seen that is inside later.
+  uint64_t oldest_inside(uint64_t newest) noexcept;
+  base::Result<Sent> send_large_puts(Connection& connection, Link& link);
+  void send_large_puts_of_formers();
 
   const std::string socket_path_;
   PatientLock mutex_;
@@ -204,8 +244,10 @@ class ClientState {
   uint64_t connections_ = 0;
   std::vector<std::weak_ptr<LargePut>> large_puts_;  // in the order of their numbers
   std::atomic<bool> large_unsent_{false};
-  uint64_t large_number_ = 0;  // of large_link_
-  const Link* large_link_ = nullptr;
+  std::vector<Former> formers_;
+  std::atomic<bool> any_formers_{false};
+  std::atomic<uint64_t> next_move_ns_{0};  // not sooner
+  std::string move_failure_;
   std::atomic<uint64_t> next_look_ns_{0};  // for a successor; not sooner
   bool daemon_reached_ = false;  // somebody has listened, once
   bool attached_before_ = false;

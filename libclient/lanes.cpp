@@ -141,14 +141,21 @@ uint32_t publish_in(const Link& link, uint32_t lane, uint32_t tid, const Run& ru
   return published;
 }
 
+Published publish_in_one(const Link& link, uint32_t lane, uint32_t tid, const Run& run) noexcept {
+  const uint32_t count = publish_in(link, lane, tid, run);
+  return {.count = count, .lane = lane, .met_fenced = count == 0 && layout::load_relaxed(link.lock(lane).fenced) != 0};
+}
+
 Published publish_in_any(const Link& link, uint32_t tid, const Run& run) noexcept {
   const int cpu = ::sched_getcpu();
   const uint32_t first = (cpu < 0 ? tid : static_cast<uint32_t>(cpu)) * kLanesApart;
+  bool met_fenced = false;
   for (uint32_t i = 0; i < link.lanes; ++i) {
-    const uint32_t lane = (first + i) % link.lanes;
-    if (const uint32_t count = publish_in(link, lane, tid, run); count != 0) return {count, lane};
+    Published published = publish_in_one(link, (first + i) % link.lanes, tid, run);
+    published.met_fenced = met_fenced |= published.met_fenced;
+    if (published.count != 0) return published;
   }
-  return {};
+  return {.count = 0, .lane = 0, .met_fenced = met_fenced};
 }
 
 }  // namespace warmtier::libclient

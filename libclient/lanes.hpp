@@ -33,7 +33,9 @@ uint32_t publish_in(const Link& link, uint32_t lane, uint32_t tid, const Run& ru
 struct Published {
   uint32_t count = 0;
   uint32_t lane = 0;
+  bool met_fenced = false;  // a lane that was tried in vain is fenced
 };
+Published publish_in_one(const Link& link, uint32_t lane, uint32_t tid, const Run& run) noexcept;
 Published publish_in_any(const Link& link, uint32_t tid, const Run& run) noexcept;
 
 }  // namespace warmtier::libclient

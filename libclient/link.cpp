@@ -43,6 +43,24 @@ Link::Link(Parts&& parts, std::byte* channel, base::WriteMapping&& session_map, 
   std::memcpy(store_id_, store_id, sizeof store_id_);
 }
 
+Link::Parts Link::parts_of(Greeting&& greeting) noexcept {
+  return {.session = greeting.welcome.session,
+          .channel = greeting.welcome.channel,
+          .session_index = greeting.welcome.session_index,
+          .lanes = greeting.welcome.lanes,
+          .channel_file = std::move(greeting.channel),
+          .session_file = std::move(greeting.session),
+          .results_file = std::move(greeting.results)};
+}
+
+Resume Link::resume() const noexcept {
+  return {.session = session,
+          .channel = channel_number,
+          .session_index = session_index,
+          .channel_file = channel_file.get(),
+          .session_file = session_file.get()};
+}
+
 base::Result<std::unique_ptr<Link>> Link::make(Parts parts, const uint8_t (&store_id)[16]) {
   if (parts.lanes < layout::kLanesMin || parts.lanes > layout::kLanesMax || parts.session_index >= layout::kSessionsPerChannel ||
       parts.session == 0) {
@@ -113,6 +131,12 @@ base::Result<bool> Link::same_files(const Parts& parts) const {
 void Link::take_files(Parts parts) noexcept {
   channel_file = base::WatchedFd(std::move(parts.channel_file));
   session_file = base::WatchedFd(std::move(parts.session_file));
+}
+
+bool Link::half_fenced() const noexcept {
+  uint32_t fenced = 0;
+  for (uint32_t lane = 0; lane < lanes; ++lane) fenced += layout::load_relaxed(locks_[lane].fenced) != 0 ? 1 : 0;
+  return fenced * 2 >= lanes;
 }
 
 bool Link::session_dead(uint64_t session_number) const noexcept {

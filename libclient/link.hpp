@@ -1,5 +1,5 @@
 // One session as this process has it: its memory, its channel, its results. It outlives daemons when they take it back; when
-// one does not, the next link takes over and this one stays for the views that still stand in it.
+// one does not, or the process moves to another channel, the next link takes over and this one stays for what still stands in it.
 #pragma once
 
 #include <atomic>
@@ -12,6 +12,7 @@
 #include "base/mapping.hpp"
 #include "layout/layout.hpp"
 #include "libclient/cells.hpp"
+#include "libclient/handshake.hpp"
 #include "libclient/pins.hpp"
 #include "libclient/process.hpp"
 
@@ -28,6 +29,7 @@ class Link {
     base::Fd session_file;
     base::Fd results_file;
   };
+  static Parts parts_of(Greeting&& greeting) noexcept;
   // Maps and checks; throws bad_alloc.
   static base::Result<std::unique_ptr<Link>> make(Parts parts, const uint8_t (&store_id)[16]);
 
@@ -45,8 +47,12 @@ class Link {
   }
   // How far the daemon has read this session's touch ring.
   [[nodiscard]] uint64_t touches_taken() const noexcept { return layout::load_acquire(sessions_[session_index].touches_taken); }
+  // Whether half of the channel's lanes are fenced, or more: no new session is let into it (L9).
+  [[nodiscard]] bool half_fenced() const noexcept;
   // Whether the daemon says that this session is over.
   [[nodiscard]] bool session_dead(uint64_t session_number) const noexcept;
+  // As it is handed back; guarded by the client's mutex.
+  [[nodiscard]] Resume resume() const noexcept;
   // What says so of this link's own session; outlives the link as long as somebody holds it.
   [[nodiscard]] Forsaken forsaken() const noexcept;
 
@@ -58,6 +64,15 @@ class Link {
   base::WatchedFd channel_file;  // handed back to the next daemon; guarded by the client's mutex
   base::WatchedFd session_file;
   Link* older = nullptr;  // of the same client; set before the link is published
+  uint64_t large_number = 0;  // of its last large put; guarded by the client's mutex
+
+  // A former one is in use no more, and lives on for what stands in it (S17); then it is given up. One that a daemon did not
+  // take back is lost, and what stands in it with it. Stored before the attachment that uses another link.
+  enum class Standing : uint32_t { in_use, former, given_up, lost };
+  std::atomic<Standing> standing{Standing::in_use};
+  [[nodiscard]] bool is(Standing what) const noexcept { return standing.load(std::memory_order_acquire) == what; }
+  // No daemon answers in it any more.
+  [[nodiscard]] bool over() const noexcept { return standing.load(std::memory_order_acquire) >= Standing::given_up; }
 
  private:
   Link(Parts&& parts, std::byte* channel, base::WriteMapping&& session_map, std::shared_ptr<const base::ReadMapping> results,

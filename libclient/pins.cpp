@@ -58,6 +58,12 @@ uint32_t PinCells::handed_out() noexcept {
   return fresh_ - static_cast<uint32_t>(pool_.size());
 }
 
+bool PinCells::any_pinned() noexcept {
+  const std::lock_guard lock(mutex_);
+  while (unpinned_ < fresh_ && layout::load_acquire(session_.pins[unpinned_]) == 0) ++unpinned_;
+  return unpinned_ < fresh_;
+}
+
 void PinCells::count_views_of(SegmentMap& segment) noexcept {
   const std::lock_guard lock(mutex_);
   for (uint32_t cell = 0; cell < fresh_; ++cell) {

@@ -43,6 +43,8 @@ class PinCells {
   [[nodiscard]] ViewTwin& twin(uint32_t cell) noexcept { return twins_[cell]; }
   // Cells that are neither unused nor in the pool.
   [[nodiscard]] uint32_t handed_out() noexcept;
+  // Whether a cell is not 0. Asked when none is stored any more: then what was found 0 stays 0, and is not looked at again.
+  [[nodiscard]] bool any_pinned() noexcept;
   // Marks the views that stand in a segment that no new view can enter, and adds them to its views_left.
   void count_views_of(SegmentMap& segment) noexcept;
 
@@ -52,6 +54,7 @@ class PinCells {
   ViewTwin* twins_;  // kViewsMax, from anonymous memory: pages exist when touched
   std::vector<uint32_t> pool_;
   uint32_t fresh_ = 0;  // cells from here on were never used
+  uint32_t unpinned_ = 0;  // cells below are 0 and stay so; any_pinned's
 };
 
 }  // namespace warmtier::libclient

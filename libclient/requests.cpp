@@ -102,7 +102,7 @@ Surroundings look_around(ClientState& state, ThreadRecord& me, const Link& link)
   state.enter(me);
   const Attachment* a = state.attachment.load(std::memory_order_acquire);
   Surroundings now = Surroundings::same;
-  if (a->link != &link) {
+  if (link.over()) {
     now = Surroundings::no_link;
   } else if (!a->current()) {
     now = Surroundings::look;
@@ -121,10 +121,10 @@ base::Status publish(ClientState& state, ThreadRecord& me, Request& request, con
   PublishRounds rounds;
   for (;;) {
     const Handed handed = hand_out(state, me, request.link(), {&one, 1}, std::nullopt);
-    if (handed.count != 0) {
-      request.published(handed.rung);
-      return {};
-    }
+    if (handed.count != 0) request.published(handed.rung);
+    // What is published is answered where it is; what is not goes the new way.
+    if (handed.half_fenced) state.move_from(request.link(), patience.deadline());
+    if (handed.count != 0) return {};
     if (handed.no_link) return no_link();
     if (auto on = rounds.go_on(state, me, request.link(), patience); !on) return on;
   }
@@ -165,6 +165,19 @@ std::shared_ptr<ClientState::LargePut> compose_large(Link& link, const OutgoingR
   std::memcpy(at + sizeof head, request.embedding, embedding_bytes);
   std::memcpy(at + sizeof head + embedding_bytes, request.id, request.header.id_bytes);
   return large;
+}
+
+// Publishes or sends what is asked for in this session. WARM_E_BUSY or WARM_E_UNAVAILABLE: nothing was.
+base::Status hand_in(ClientState& state, ThreadRecord& me, Request& request, const OutgoingRequest& outgoing,
+                     Patience& patience) {
+  if (fits_lane(outgoing)) return publish(state, me, request, outgoing, patience);
+  auto content = sealed_content(outgoing.content, outgoing.header.content_bytes);
+  if (!content) return base::pass(std::move(content));
+  auto large = compose_large(request.link(), outgoing, std::move(*content));
+  if (auto sent = state.send_large(large, patience.deadline()); !sent) return sent;
+  request.published(true);
+  request.keep(std::move(large));
+  return {};
 }
 
 // Whoever keeps slots from being used again is named: that ends only when they come back, or release.
@@ -232,9 +245,10 @@ Handed hand_out(ClientState& state, ThreadRecord& me, const Link& link, const Ru
   const Attachment* a = state.attachment.load(std::memory_order_acquire);
   handed.no_link = a->link != &link;
   if (!handed.no_link) {
-    const Published published = lane ? Published{publish_in(link, *lane, me.tid, run), *lane} : publish_in_any(link, me.tid, run);
+    const Published published = lane ? publish_in_one(link, *lane, me.tid, run) : publish_in_any(link, me.tid, run);
     handed.count = published.count;
     handed.lane = published.lane;
+    handed.half_fenced = published.met_fenced && link.half_fenced();
     if (published.count != 0) handed.rung = ring(*a);
   }
   ClientState::leave(me);
@@ -247,7 +261,15 @@ base::Status PublishRounds::go_on(ClientState& state, ThreadRecord& me, const Li
     return {};
   }
   // Every lane is busy or full: the daemon is behind, or gone.
-  if (patience.deadline().passed()) return base::fail(WARM_E_BUSY, "every lane of the channel was full until the deadline");
+  if (patience.deadline().passed()) {
+    if (const std::string why = link.half_fenced() ? state.why_not_moved() : ""; !why.empty()) {
+      return base::fail(WARM_E_BUSY,
+                        "half of the channel's lanes are fenced, the others were full until the deadline, and no other channel "
+                        "was to be had: %s",
+                        why.c_str());
+    }
+    return base::fail(WARM_E_BUSY, "every lane of the channel was full until the deadline");
+  }
   if (look_around(state, me, link) == Surroundings::look) return state.refresh(ClientState::Need::daemon, patience.deadline());
   wait_readable(-1, slices_.next_ns(patience.deadline()));
   return {};
@@ -349,23 +371,21 @@ bool fits_lane(const OutgoingRequest& request) noexcept {
 }
 
 base::Result<Request> submit(ClientState& state, ThreadRecord& me, OutgoingRequest& outgoing, Patience& patience) {
-  auto link = ready_link(state, me, patience);
-  if (!link) return base::pass(std::move(link));
-  auto cell = claim_cell(state, **link, me, patience);
-  if (!cell) return base::pass(std::move(cell));
-  Request request(**link, *cell);
-  address(outgoing, request);
-  if (fits_lane(outgoing)) {
-    if (auto sent = publish(state, me, request, outgoing, patience); !sent) return base::pass(std::move(sent));
-    return request;
+  for (;;) {
+    auto link = ready_link(state, me, patience);
+    if (!link) return base::pass(std::move(link));
+    auto cell = claim_cell(state, **link, me, patience);
+    if (!cell) return base::pass(std::move(cell));
+    Request request(**link, *cell);
+    address(outgoing, request);
+    auto sent = hand_in(state, me, request, outgoing, patience);
+    if (sent) return request;
+    request.give_back();
+    state.part_if_former(**link);
+    // Another session is in use now, and nothing was published in this one.
+    const bool elsewhere = sent.error().code == WARM_E_BUSY && !(*link)->is(Link::Standing::in_use);
+    if (!elsewhere || patience.deadline().passed()) return base::pass(std::move(sent));
   }
-  auto content = sealed_content(outgoing.content, outgoing.header.content_bytes);
-  if (!content) return base::pass(std::move(content));
-  auto large = compose_large(**link, outgoing, std::move(*content));
-  if (auto sent = state.send_large(large, patience.deadline()); !sent) return base::pass(std::move(sent));
-  request.published(true);
-  request.keep(std::move(large));
-  return request;
 }
 
 Waited wait_for(ClientState& state, ThreadRecord& me, const Awaited& awaited, Patience& patience) {

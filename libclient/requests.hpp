@@ -100,6 +100,7 @@ struct Handed {
   uint32_t lane = 0;
   bool rung = false;
   bool no_link = false;  // another link is in use
+  bool half_fenced = false;  // a fenced lane was met, and half of them are: the session is to move
 };
 // In this lane, or in any.
 Handed hand_out(ClientState& state, ThreadRecord& me, const Link& link, const Run& run, std::optional<uint32_t> lane) noexcept;

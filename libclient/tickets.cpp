@@ -136,27 +136,24 @@ base::Result<Tickets::Slot*> Tickets::open_slot(warm_ticket ticket) {
   return slot;
 }
 
-std::optional<warm_result> Tickets::harvest(Slot& slot, bool link_lost) {
-  warm_result result = slot.result;
-  if (!slot.done) {
-    if (slot.request.answered()) {
-      result = result_of(slot.request.answer());
-    } else if (link_lost) {
-      result = {.code = WARM_E_UNKNOWN, .reserved = 0, .sequence = 0};
-    } else {
-      return std::nullopt;
-    }
+std::optional<warm_result> Tickets::harvest(Slot& slot) {
+  if (slot.done) {
+    const warm_result result = slot.result;
+    slots_->free(slot);
+    state_.part_if_any();
+    return result;
+  }
+  const Link& link = slot.request.link();
+  const bool over = link.over();  // first: no answer comes after it
+  warm_result result{.code = WARM_E_UNKNOWN, .reserved = 0, .sequence = 0};
+  if (slot.request.answered()) {
+    result = result_of(slot.request.answer());
+  } else if (!over) {
+    return std::nullopt;
   }
   slots_->free(slot);
+  state_.part_if_former(link);
   return result;
-}
-
-bool Tickets::link_lost(ThreadRecord& me, const Slot& slot) const {
-  state_.enter(me);
-  const Attachment* a = state_.attachment.load(std::memory_order_acquire);
-  const bool lost = a != nullptr && slot.request.any() && a->link != &slot.request.link();
-  ClientState::leave(me);
-  return lost;
 }
 
 // A daemon that was restarted is attached to again; one that is away is not waited for.
@@ -179,7 +176,7 @@ base::Result<std::optional<warm_result>> Tickets::poll(warm_ticket ticket) {
     const std::lock_guard lock(mutex_);
     auto slot = open_slot(ticket);
     if (!slot) return base::pass(std::move(slot));
-    if (auto result = harvest(**slot, link_lost(me, **slot))) return result;
+    if (auto result = harvest(**slot)) return result;
   }
   look_after_daemon(me);
   return std::nullopt;
@@ -192,28 +189,22 @@ base::Result<std::optional<warm_result>> Tickets::wait(warm_ticket ticket, Patie
     const std::lock_guard lock(mutex_);
     auto slot = open_slot(ticket);
     if (!slot) return base::pass(std::move(slot));
-    if (auto result = harvest(**slot, false)) return result;
+    if (auto result = harvest(**slot)) return result;
     awaited = (*slot)->request.awaited();
   }
-  const Waited waited = wait_for(state_, me, awaited, patience);
+  (void)wait_for(state_, me, awaited, patience);
   const std::lock_guard lock(mutex_);
   auto slot = open_slot(ticket);  // another thread may have harvested it
   if (!slot) return base::pass(std::move(slot));
-  return harvest(**slot, waited == Waited::no_link);
+  return harvest(**slot);
 }
 
 size_t Tickets::collect(std::span<warm_completion> ret_completions) {
   if (slots_ == nullptr || ret_completions.empty()) return 0;
-  ThreadRecord& me = state_.thread();
-  state_.enter(me);
-  const Attachment* a = state_.attachment.load(std::memory_order_acquire);
-  const Link* link = a == nullptr ? nullptr : a->link;
-  ClientState::leave(me);
   size_t count = 0;
   slots_->for_each_open([&](Slot& slot) {
     const warm_ticket ticket = slot.ticket;
-    const bool lost = link != nullptr && slot.request.any() && &slot.request.link() != link;
-    if (auto result = harvest(slot, lost)) ret_completions[count++] = {.ticket = ticket, .result = *result};
+    if (auto result = harvest(slot)) ret_completions[count++] = {.ticket = ticket, .result = *result};
     return count < ret_completions.size();
   });
   return count;
@@ -261,9 +252,16 @@ void Tickets::arm(ThreadRecord& me) {
   if (!drained) connection.reset();
   state_.send_large_again();
   bool any = false;
-  if (slots_ != nullptr) slots_->for_each_open([&](Slot&) { return any = true, false; });
+  bool elsewhere = false;  // in a former session, whose answers nobody is told of
+  if (slots_ != nullptr) {
+    slots_->for_each_open([&](const Slot& slot) {
+      any = true;
+      elsewhere |= !slot.done && &slot.request.link() != link;
+      return true;
+    });
+  }
   signals_->watch(std::move(connection));
-  signals_->set_timer(signals_->watched == nullptr && any ? kLookNs : 0);
+  signals_->set_timer((signals_->watched == nullptr && any) || elsewhere ? kLookNs : 0);
   WARM_STEP("client.notify_before");
   if (link != nullptr) layout::store_relaxed(link->region().notify, 1);
   WARM_STEP("client.notify_set");

@@ -57,11 +57,10 @@ class Tickets {
   struct Signals;  // what the descriptor is made of
 
   base::Result<Slot*> open_slot(warm_ticket ticket);
-  std::optional<warm_result> harvest(Slot& slot, bool link_lost);
+  std::optional<warm_result> harvest(Slot& slot);
   size_t collect(std::span<warm_completion> ret_completions);
   void look_after_daemon(ThreadRecord& me);
   void arm(ThreadRecord& me);
-  [[nodiscard]] bool link_lost(ThreadRecord& me, const Slot& slot) const;
 
   ClientState& state_;
   const uint64_t first_ticket_;  // older ones are from before a fork, or of another client

@@ -85,6 +85,7 @@ base::Status release(ClientState& state, warm_view& view) noexcept {
   ClientState::leave(me);
   if (last) state.drop_segment();
   if (clear_first) state.give_back_cell(me, *it.link, it.cell);
+  state.part_if_former(*it.link);
   return {};
 }
 
@@ -94,7 +95,8 @@ base::Result<uint32_t> check_view(ClientState& state, const warm_view& view) {
     return base::fail(WARM_E_STALE, "the view is from before a fork, or was never filled");
   if (view.internal[kStateId] != state.id) return base::fail(WARM_E_INVALID, "the view was made by another client");
   ThreadRecord& me = state.thread();
-  if (held(state, me, view).link == nullptr) return base::fail(WARM_E_INVALID, "the view was released");
+  const Link* link = held(state, me, view).link;
+  if (link == nullptr) return base::fail(WARM_E_INVALID, "the view was released");
   state.notice_stop(me);
   uint64_t put = 0;
   auto found = seek<Want::facts, InPlace, false>(state, view.id, view.id_bytes,
@@ -103,11 +105,7 @@ base::Result<uint32_t> check_view(ClientState& state, const warm_view& view) {
                                                    return Lookup::found;
                                                  });
   if (!found) return base::pass(std::move(found));
-  state.enter(me);
-  const Attachment* a = state.attachment.load(std::memory_order_acquire);
-  const bool same_link = a != nullptr && a->link->id == view.internal[kLinkId];
-  ClientState::leave(me);
-  if (!same_link)
+  if (link->is(Link::Standing::lost))
     return base::fail(WARM_E_STALE, "the daemon did not take this client's pins back; the view's bytes may be another's");
   if (*found == Presence::absent) return WARM_VIEW_REMOVED;
   return put == view.internal[kPutWord] ? WARM_VIEW_CURRENT : WARM_VIEW_REPLACED;

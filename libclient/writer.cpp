@@ -114,7 +114,10 @@ base::Result<Answer> carry_out(ClientState& state, Make&& make, layout::Access a
   auto request = submit(state, me, *outgoing, patience);
   if (!request) return base::pass(std::move(request));
   auto answer = await(state, me, *request, patience);
+  const Link& link = request->link();
+  request->give_back();
   state.let_go_now_and_then(me);
+  state.part_if_former(link);
   if (!answer) return answer;
   if (auto sequence = outcome(*answer, outgoing->id, outgoing->header.id_bytes); !sequence)
     return base::pass(std::move(sequence));

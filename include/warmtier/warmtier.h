@@ -141,7 +141,7 @@ typedef struct warm_info {
   uint64_t capacity;            /* slots: see WARM_E_FULL at warm_put */
   uint64_t content_bytes_max;   /* the daemon's configured cap */
   uint8_t store_id[16];         /* random, set when the store was made */
-  uint64_t session;             /* number of this client's session; never repeats in a store */
+  uint64_t session;             /* number of this client's session in use; never repeats in a store */
   uint32_t daemon_pid;          /* as the daemon sees itself */
   uint32_t reserved;
 } warm_info;
@@ -763,7 +763,8 @@ WARM_EXPORT int warm_checkpoint(warm_client *client, uint64_t *ret_sequence) WAR
 #define WARM_SESSION_SILENT 2u  /* its connection has ended, its process lives: what it holds is held */
 #define WARM_SESSION_UNKNOWN 3u /* of before a restart of the daemon; it has not come back, and what it holds is not known */
 
-/* One warm_open of one process. */
+/* One warm_open of one process. A client half of whose channel's lanes were lost to processes that died takes another session
+ * into use, in another channel, and keeps the old one until no view, ticket or call is left in it. */
 typedef struct warm_session {
   uint64_t session;    /* number; never repeats in a store */
   uint64_t channel;    /* processes of one user share one */

@@ -106,6 +106,19 @@ int many_segments(Steps&, warm_client* client) {
   return 0;
 }
 
+// Its channel is fenced under it while it holds a view; then its sockets are gone, and everything is handed back.
+int in_a_fenced_channel(Steps&, warm_client* client) {
+  const std::string id = record_id(kStoredKey);
+  warm_view held = WARM_VIEW_INIT;
+  if (warm_get(client, id.data(), id.size(), 0, &held) != WARM_OK) return 20;
+  fence(own_lanes());
+  if (work(client) != 0) return 21;
+  if (::close_range(3, ~0U, 0) != 0) return 22;
+  if (work(client) != 0) return 23;
+  if (warm_release(client, &held) != WARM_OK) return 24;
+  return work(client) == 0 ? 0 : 25;
+}
+
 constexpr ClientWay kWays[] = {
     {.name = "plain", .victim = plain},
     {.name = "after a death in the claim", .victim = plain, .needs_death_in_claim = true},
@@ -114,13 +127,8 @@ constexpr ClientWay kWays[] = {
     {.name = "over a restart", .victim = across_restart, .needs_restart = true},
     {.name = "many views", .victim = many_views},
     {.name = "many segments", .victim = many_segments},
+    {.name = "a fenced channel", .victim = in_a_fenced_channel},
 };
-
-layout::LaneLock* locks_of_this_process(uint32_t* ret_lanes) {
-  auto* channel = reinterpret_cast<std::byte*>(own_channel());
-  *ret_lanes = reinterpret_cast<const layout::ChannelHeader*>(channel)->lanes;
-  return reinterpret_cast<layout::LaneLock*>(channel + layout::channel_locks_offset(*ret_lanes));
-}
 
 // Everything one kill needs; made anew for each point, in a fork of its own: what a library maps stays mapped.
 class Scene {
@@ -280,10 +288,9 @@ class Scene {
     Shared<Board> board;
     Process holder = Process::fork([&] {
       const Client client(daemon_, kTimeoutMs);
-      uint32_t lanes = 0;
-      layout::LaneLock* locks = locks_of_this_process(&lanes);
+      const auto locks = own_lanes();
       // The bystander's lanes stay free: it must not notice.
-      for (uint32_t lane = 0; lane < lanes; ++lane) {
+      for (uint32_t lane = 0; lane < locks.size(); ++lane) {
         if (lane == bystander_lane()) continue;
         if (::pthread_mutex_trylock(&locks[lane].mutex) != 0) return 1;
       }
@@ -300,9 +307,7 @@ class Scene {
     Process gone = Process::fork([] { return 0; });
     const auto tid = static_cast<int>(gone.pid());
     require(gone.wait() == exit_code(0), "a thread that is gone");
-    uint32_t lanes = 0;
-    layout::LaneLock* locks = locks_of_this_process(&lanes);
-    __atomic_store_n(&locks[0].mutex.__data.__lock, tid, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&own_lanes()[0].mutex.__data.__lock, tid, __ATOMIC_SEQ_CST);
   }
 
   Daemon daemon_;

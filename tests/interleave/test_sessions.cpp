@@ -7,11 +7,15 @@
 
 #include "tests/interleave/scene.hpp"
 #include "tests/support/process.hpp"
+#include "tests/support/regions.hpp"
 
 using namespace warmtier::tests::interleave;
 using namespace warmtier;
+using tests::support::await_stats;
 using tests::support::Client;
+using tests::support::fence;
 using tests::support::give_up;
+using tests::support::own_lanes;
 using tests::support::Process;
 using tests::support::Shared;
 using tests::support::Steps;
@@ -38,6 +42,16 @@ const char* awaited_in_vain(warm_client* client) {
 }
 
 void await(Steps& steps, const char* what) { steps.await(1, what); }
+
+// Every lane of this process's channel is fenced; the next put finds that out.
+void move(warm_client* client) {
+  fence(own_lanes());
+  must_put(client, "moved", 1);
+}
+
+void await_ends(warm_client* client, uint64_t count) {
+  await_stats(client, "the former session is over", [&](const warm_stats& stats) { return stats.sessions_ended == count; });
+}
 
 }  // namespace
 
@@ -122,5 +136,133 @@ INTERLEAVING(sessions, a_client_that_closes_after_a_restart_tells_the_new_daemon
   restarted->advance();
   await(*closed, "the idler closes its client");
   const Client client(scene.daemon());
+  return awaited_in_vain(client);
+}
+
+// Who can publish nothing any more would hear WARM_E_BUSY for ever.
+INTERLEAVING(sessions, a_client_whose_lanes_are_all_fenced_gets_another_channel, store_of(kSlots),
+             "client.moves_to_another_channel") {
+  const Client client(scene.daemon(), scene.vain_timeout_ms());
+  must_put(client, "A", 1);
+  scene.leave_out();
+  fence(own_lanes());
+  const int code = put(client, "A", 2);
+  if (code == WARM_E_BUSY) return "a client whose lanes are all fenced can change nothing any more";
+  if (code != WARM_OK) give_up(std::string("a put returned ") + warm_error_name(code) + ": " + warm_last_error());
+  if (get(client, "A").version != 2) give_up("what was put is not there");
+  await_ends(client, 1);  // nothing stood in the old one
+  return nullptr;
+}
+
+INTERLEAVING(sessions, a_former_session_lives_on_for_the_views_that_stand_in_it, store_of(kSlots),
+             "client.former_until_unpinned") {
+  const Client client(scene.daemon());
+  must_put(client, "A", 1);
+  warm_view held = WARM_VIEW_INIT;
+  if (view(client, "A", &held) != WARM_OK) give_up("A cannot be read");
+  scene.leave_out();
+  move(client);
+  if (scene.without()) await_ends(client, 1);
+  must_put(client, "A", 2);
+  if (use_every_slot_again(client) != WARM_OK) give_up("a put failed");
+  const Seen seen = look(held);
+  warm_release(client, &held);
+  await_ends(client, 1);
+  return seen.version == 1 && seen.embedding == 1 && seen.content == 1 ? nullptr : "the bytes of a held view changed";
+}
+
+// A thread in the midst of a get has the attachment of before, and pins in the session of before.
+INTERLEAVING(sessions, a_former_session_lives_on_while_a_thread_reads_in_it, store_of(kSlots),
+             "client.former_until_nobody_is_inside") {
+  const Client client(scene.daemon());
+  must_put(client, "A", 1);
+  Actor reader;
+  warm_view held = WARM_VIEW_INIT;
+  Stop reading = scene.at("client.get_put_loaded", reader.tid());
+  reader.begin([&] {
+    if (view(client, "A", &held) != WARM_OK) give_up("A cannot be read");
+  });
+  reading.reached();
+  scene.leave_out();
+  move(client);
+  if (scene.without()) await_ends(client, 1);
+  reading.go();
+  reader.end();
+  must_put(client, "A", 2);
+  if (use_every_slot_again(client) != WARM_OK) give_up("a put failed");
+  const Seen seen = look(held);
+  warm_release(client, &held);
+  await_ends(client, 1);
+  return seen.version == 1 && seen.embedding == 1 && seen.content == 1 ? nullptr : "the bytes of a held view changed";
+}
+
+// A claim that began before the move publishes in the old channel; then the daemon dies before it carries it out.
+INTERLEAVING(sessions, a_former_session_lives_on_for_its_requests_without_an_answer, store_of(kSlots),
+             "client.former_until_answered") {
+  const Client client(scene.daemon());
+  must_put(client, "A", 1);
+  warm_view held = WARM_VIEW_INIT;
+  if (view(client, "A", &held) != WARM_OK) give_up("A cannot be read");
+  Actor writer;
+  warm_ticket ticket = 0;
+  Stop claimed = scene.at("client.lane_header_written", writer.tid());
+  writer.begin([&] {
+    if (submit(client, "B", 1, &ticket) != WARM_OK) give_up("B cannot be submitted");
+  });
+  claimed.reached();
+  move(client);
+  Stop seen = scene.daemon_at("daemon.lane.seen");
+  claimed.go();
+  writer.end();
+  seen.reached();
+  scene.leave_out();
+  warm_release(client, &held);  // nothing but the ticket is left
+  scene.daemon().kill();
+  seen.go();
+  scene.daemon().start();
+  warm_result result{};
+  if (warm_ticket_wait(client, ticket, 20'000, &result) != WARM_OK) give_up(warm_last_error());
+  if (result.code == WARM_E_UNKNOWN) return "a request that was published got no answer";
+  if (result.code != WARM_OK || get(client, "B").version != 1) give_up("B was not put");
+  await_ends(client, 1);
+  return nullptr;
+}
+
+// Its pins are in no other memory: who does not bring it keeps the store waiting for it.
+INTERLEAVING(sessions, a_former_session_is_handed_back_to_the_next_daemon, store_of(kSlots), "client.formers_are_handed_back") {
+  const Client client(scene.daemon());
+  must_put(client, "A", 1);
+  warm_view held = WARM_VIEW_INIT;
+  if (view(client, "A", &held) != WARM_OK) give_up("A cannot be read");
+  move(client);
+  scene.leave_out();
+  scene.daemon().restart();
+  const char* violated = awaited_in_vain(client);
+  if (violated == nullptr) {
+    const Seen seen = look(held);
+    uint32_t state = 99;
+    if (seen.version != 1 || seen.mixed()) give_up("the bytes of a held view changed");
+    if (warm_view_check(client, &held, &state) != WARM_OK || state != WARM_VIEW_CURRENT) give_up("the view is not current");
+  }
+  warm_release(client, &held);
+  if (violated == nullptr) await_ends(client, 1);
+  return violated;
+}
+
+// The daemon dies when the new session is live and its client does not know. The next one is told that it is over.
+INTERLEAVING(sessions, a_move_that_a_dying_daemon_breaks_off_leaves_no_session_that_is_awaited, store_of(kSlots),
+             "client.forsaken_are_named") {
+  const Client client(scene.daemon());
+  must_put(client, "A", 1);
+  Actor writer;
+  Stop live = scene.daemon_at("daemon.entry.live");
+  fence(own_lanes());
+  writer.begin([&] { must_put(client, "A", 2); });
+  live.reached();
+  scene.leave_out();
+  scene.daemon().kill();
+  live.go();
+  scene.daemon().start();
+  writer.end();
   return awaited_in_vain(client);
 }

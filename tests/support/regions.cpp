@@ -84,42 +84,38 @@ ClientPicture picture_of(pid_t pid) {
     if (!memory.read(address, to, n)) give_up("a shared region of process " + std::to_string(pid) + " cannot be read");
   };
 
-  const auto sessions = memory.regions(layout::kSessionMagic);
-  if (sessions.size() == 1) {
+  std::set<uint64_t> sessions;
+  for (const uintptr_t address : memory.regions(layout::kSessionMagic)) {
     std::vector<std::byte> bytes(sizeof(layout::SessionRegion));
-    must_read(sessions[0], bytes.data(), bytes.size());
+    must_read(address, bytes.data(), bytes.size());
     const auto& session = *reinterpret_cast<const layout::SessionRegion*>(bytes.data());
-    picture.session = session.header.session;
-    picture.lane_repairs = session.counters.lane_repairs;
+    sessions.insert(session.header.session);
+    picture.lane_repairs += session.counters.lane_repairs;
     for (const uint32_t pin : session.pins) picture.pins += pin != 0 ? 1 : 0;
     picture.hash = base::hash64(bytes.data(), bytes.size(), picture.hash);
-  } else if (sessions.size() > 1) {
-    give_up("a process with more than one session");
   }
-
-  const auto channels = memory.regions(layout::kChannelMagic);
-  if (channels.size() > 1) give_up("a process with more than one channel");
-  if (channels.empty()) return picture;
-  layout::ChannelHeader header;
-  must_read(channels[0], &header, sizeof header);
-  std::vector<std::byte> bytes(layout::channel_bytes(header.lanes));
-  must_read(channels[0], bytes.data(), bytes.size());
-  picture.hash = base::hash64(bytes.data(), bytes.size(), picture.hash);
   const std::set<uint32_t> threads = threads_of(pid);
-  for (uint32_t lane = 0; lane < header.lanes; ++lane) {
-    const auto& lock = *reinterpret_cast<const layout::LaneLock*>(bytes.data() + layout::channel_locks_offset(header.lanes) +
-                                                                  lane * sizeof(layout::LaneLock));
-    const auto word = static_cast<uint32_t>(lock.mutex.__data.__lock);
-    picture.locks_held += threads.contains(word & FUTEX_TID_MASK) ? 1 : 0;
-    picture.locks_orphaned += (word & FUTEX_OWNER_DIED) != 0 ? 1 : 0;
-    const auto& commits = *reinterpret_cast<const layout::CommitLine*>(bytes.data() + layout::channel_commits_offset() +
-                                                                       lane * sizeof(layout::CommitLine));
-    for (uint32_t entry = 0; entry < layout::kLaneEntries; ++entry) {
-      const uint64_t number = commits.seq[entry];
-      if (number == 0 || number % layout::kLaneEntries != entry) continue;
-      layout::RequestHeader request;
-      std::memcpy(&request, bytes.data() + layout::channel_entry_offset(header.lanes, lane, number), sizeof request);
-      picture.published += request.session == picture.session && picture.session != 0 ? 1 : 0;
+  for (const uintptr_t address : memory.regions(layout::kChannelMagic)) {
+    layout::ChannelHeader header;
+    must_read(address, &header, sizeof header);
+    std::vector<std::byte> bytes(layout::channel_bytes(header.lanes));
+    must_read(address, bytes.data(), bytes.size());
+    picture.hash = base::hash64(bytes.data(), bytes.size(), picture.hash);
+    for (uint32_t lane = 0; lane < header.lanes; ++lane) {
+      const auto& lock = *reinterpret_cast<const layout::LaneLock*>(bytes.data() + layout::channel_locks_offset(header.lanes) +
+                                                                    lane * sizeof(layout::LaneLock));
+      const auto word = static_cast<uint32_t>(lock.mutex.__data.__lock);
+      picture.locks_held += threads.contains(word & FUTEX_TID_MASK) ? 1 : 0;
+      picture.locks_orphaned += (word & FUTEX_OWNER_DIED) != 0 ? 1 : 0;
+      const auto& commits = *reinterpret_cast<const layout::CommitLine*>(bytes.data() + layout::channel_commits_offset() +
+                                                                         lane * sizeof(layout::CommitLine));
+      for (uint32_t entry = 0; entry < layout::kLaneEntries; ++entry) {
+        const uint64_t number = commits.seq[entry];
+        if (number == 0 || number % layout::kLaneEntries != entry) continue;
+        layout::RequestHeader request;
+        std::memcpy(&request, bytes.data() + layout::channel_entry_offset(header.lanes, lane, number), sizeof request);
+        picture.published += request.session != 0 && sessions.contains(request.session) ? 1 : 0;
+      }
     }
   }
   return picture;
@@ -129,6 +125,16 @@ uintptr_t own_channel() {
   const auto found = Memory(::getpid()).regions(layout::kChannelMagic);
   if (found.size() != 1) give_up("this process has " + std::to_string(found.size()) + " channels mapped");
   return found[0];
+}
+
+std::span<layout::LaneLock> own_lanes() {
+  auto* channel = reinterpret_cast<std::byte*>(own_channel());
+  const uint32_t lanes = reinterpret_cast<const layout::ChannelHeader*>(channel)->lanes;
+  return {reinterpret_cast<layout::LaneLock*>(channel + layout::channel_locks_offset(lanes)), lanes};
+}
+
+void fence(std::span<layout::LaneLock> lanes) {
+  for (layout::LaneLock& lane : lanes) layout::store_relaxed(lane.fenced, 1);
 }
 
 }  // namespace warmtier::tests::support

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -37,19 +38,21 @@ class Memory {
   std::vector<Map> maps_;
 };
 
-// One client's channel and session, as they stood at one moment.
+// One process's channels and sessions, as they stood at one moment.
 struct ClientPicture {
-  uint64_t session = 0;         // number
   unsigned pins = 0;            // cells that name a slot
   uint64_t lane_repairs = 0;    // as the client counted
   unsigned locks_held = 0;      // lane mutexes whose owner is a thread of this process
   unsigned locks_orphaned = 0;  // lane mutexes whose owner the kernel reported dead
-  unsigned published = 0;       // entries with their commit word that name this session
-  uint64_t hash = 0;            // over all of channel and session
+  unsigned published = 0;       // entries with their commit word that name a session of it
+  uint64_t hash = 0;            // over all of them
 };
 ClientPicture picture_of(pid_t pid);
 
-// Where this process has its one channel mapped.
+// Where this process has its one channel mapped, and the lanes of it.
 uintptr_t own_channel();
+std::span<layout::LaneLock> own_lanes();
+// As clients leave them behind that found nobody who would let go of them.
+void fence(std::span<layout::LaneLock> lanes);
 
 }  // namespace warmtier::tests::support

@@ -135,8 +135,6 @@ struct Leash {
   }
 };
 
-uint32_t own_lanes() { return reinterpret_cast<const layout::ChannelHeader*>(own_channel())->lanes; }
-
 }  // namespace
 
 TestSuite(clients, .timeout = 120);
@@ -392,7 +390,7 @@ int stopped_in_every_lane(const Daemon& daemon, Board& board) {
   warm_client* client = nullptr;
   Views views;
   if (daemon.try_open(&client, 60'000) != WARM_OK || !hold(client, views)) return 1;
-  const uint32_t lanes = own_lanes();
+  const auto lanes = static_cast<uint32_t>(own_lanes().size());
   board.number.store(lanes);
   board.ready.advance();
   if (!board.go.wait_for(1, patience())) return 2;
@@ -769,4 +767,203 @@ Test(clients, a_process_that_dumps_core_holds_what_it_holds_until_that_is_over, 
     }
   }
   cr_assert(seen || !written_here, "no core was seen being written");
+}
+
+// ---- Fenced channels
+// -----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+std::vector<warm_session> sessions_of(warm_client* client, pid_t pid) {
+  std::vector<warm_session> all(64);
+  size_t count = 0;
+  if (warm_sessions(client, sizeof all[0], all.data(), all.size(), &count) != WARM_OK) return {};
+  all.resize(std::min(count, all.size()));
+  std::erase_if(all, [&](const warm_session& session) { return static_cast<pid_t>(session.pid) != pid; });
+  return all;
+}
+
+// Waits until the process has so many sessions.
+std::vector<warm_session> await_sessions_of(warm_client* client, pid_t pid, size_t count) {
+  for (const base::Deadline deadline = patience();;) {
+    auto sessions = sessions_of(client, pid);
+    if (sessions.size() == count) return sessions;
+    cr_assert(!deadline.passed(), "process %d has %zu sessions instead of %zu", pid, sessions.size(), count);
+  }
+}
+
+uint32_t check_of(warm_client* client, const warm_view& view) {
+  uint32_t state = 99;
+  cr_assert_eq(warm_view_check(client, &view, &state), WARM_OK, "%s", warm_last_error());
+  return state;
+}
+
+// Only if it was not put before.
+int put_once(warm_client* client, uint64_t key) {
+  const float embedding[16] = {1};
+  const std::string id = record_id(key);
+  warm_memory memory = WARM_MEMORY_INIT;
+  memory.id = id.data();
+  memory.id_bytes = id.size();
+  memory.embedding = embedding;
+  memory.dimensions = 16;
+  memory.condition = WARM_IF_ABSENT;
+  return warm_put(client, &memory, nullptr);
+}
+warm_ticket submit_once(warm_client* client, uint64_t key) {
+  const float embedding[16] = {1};
+  const std::string id = record_id(key);
+  warm_memory memory = WARM_MEMORY_INIT;
+  memory.id = id.data();
+  memory.id_bytes = id.size();
+  memory.embedding = embedding;
+  memory.dimensions = 16;
+  memory.condition = WARM_IF_ABSENT;
+  warm_ticket ticket = 0;
+  cr_assert_eq(warm_put_submit(client, &memory, &ticket), WARM_OK, "%s", warm_last_error());
+  return ticket;
+}
+void harvest(warm_client* client, warm_ticket ticket) {
+  warm_result result{};
+  cr_assert_eq(warm_ticket_wait(client, ticket, kTimeoutMs, &result), WARM_OK, "%s", warm_last_error());
+  cr_assert_eq(result.code, WARM_OK, "a ticket that was open ends with %s", warm_error_name(result.code));
+  cr_assert_eq(warm_ticket_poll(client, ticket, &result), WARM_E_INVALID, "it was harvested");
+}
+
+}  // namespace
+
+// Half of its lanes, then all: its session moves to another channel by itself, and what it had in the old one stays until it
+// gives it back.
+Test(clients, a_client_whose_channel_is_fenced_moves_to_another_and_loses_nothing) {
+  Daemon daemon(small());
+  daemon.start();
+  const Client observer(daemon, kTimeoutMs);
+  put_held_keys(observer, 1);
+  uint64_t puts = stats_of(observer).puts;
+  pin_to_processor(0);
+  Shared<Board> board;
+  // A neighbour in the same channel moves by itself, when it comes to it.
+  Process neighbour = Process::fork([&] {
+    warm_client* own = nullptr;
+    if (daemon.try_open(&own, kTimeoutMs) != WARM_OK || put_once(own, kOwn + 500) != WARM_OK) return 1;
+    board->ready.advance();
+    if (!board->go.wait_for(1, patience())) return 2;
+    if (put_once(own, kOwn + 501) != WARM_OK) return 3;
+    board->done.advance();
+    // It must not be awaited after the restart.
+    return board->go.wait_for(2, patience()) && warm_close(own) == WARM_OK ? 0 : 4;
+  });
+  board->ready.await(1, "the neighbour is attached");
+  Client client(daemon, kTimeoutMs);
+  Views views;
+  cr_assert(hold(client, views));
+  const auto old = own_lanes();
+  const uint64_t old_channel = await_sessions_of(observer, ::getpid(), 2)[1].channel;
+  uint64_t key = kOwn;
+  const warm_ticket ticket = submit_once(client, key++);
+
+  fence(old.first(old.size() / 2));
+  cr_assert_eq(put_once(client, key++), WARM_OK, "%s", warm_last_error());
+  auto sessions = await_sessions_of(observer, ::getpid(), 3);
+  cr_assert_eq(sessions[1].channel, old_channel);
+  cr_assert_eq(sessions[1].views, kHeld);
+  cr_assert_neq(sessions[2].channel, old_channel, "it was given a session in the same channel");
+  const uint64_t new_channel = sessions[2].channel;
+
+  fence(old);
+  for (uint32_t i = 0; i < 100; ++i) cr_assert_eq(put_once(client, key++), WARM_OK, "%s", warm_last_error());
+  for (const warm_view& view : views) cr_assert_eq(check_of(client, view), WARM_VIEW_CURRENT);
+  board->go.advance();
+  board->done.await(1, "the neighbour has put");
+  cr_assert_eq(await_sessions_of(observer, neighbour.pid(), 1)[0].channel, new_channel, "one new channel is enough for two");
+  puts += 2;
+  board->go.advance();
+  cr_assert(neighbour.wait() == exit_code(0));
+
+  // The slots that the views hold are not used again, also over a restart, which the old session is handed back over.
+  cr_assert_eq(stats_of(observer).puts, puts + key - kOwn, "what was put once was counted otherwise");
+  const warm_ticket over_restart = submit_once(client, key++);
+  daemon.restart();
+  cr_assert_eq(stats_of(observer).puts, 0);
+  put_held_keys(client, 2);
+  churn(client);
+  cr_assert_eq(stats_of(observer).slots_held, kHeld);
+  cr_assert_eq(stats_of(observer).orphans, 0);
+  cr_assert(hold_what_they_held(views));
+  for (const warm_view& view : views) cr_assert_eq(check_of(client, view), WARM_VIEW_REPLACED);
+  harvest(client, over_restart);
+
+  // A view and a ticket are left of the old session, then a ticket, then nothing.
+  cr_assert(release(client, views));
+  sessions = await_sessions_of(observer, ::getpid(), 3);
+  cr_assert_eq(sessions[1].channel, old_channel);
+  harvest(client, ticket);
+  sessions = await_sessions_of(observer, ::getpid(), 2);
+  cr_assert_eq(sessions[1].channel, new_channel);
+  for (uint64_t put = kOwn; put < key; ++put) cr_assert_eq(put_once(client, put), WARM_E_EXISTS);
+  cr_assert_eq(client.close(), WARM_OK);
+  // The observer never put anything after the fence: its session is the only one in the old channel.
+  await_stats(observer, "the others are gone", [](const warm_stats& stats) { return stats.sessions == 1; });
+  churn(observer);
+  cr_assert_eq(stats_of(observer).slots_held, 0);
+  cr_assert_neq(sessions_of(observer, ::getpid())[0].channel, old_channel);
+}
+
+// A view that is held for ever keeps the session that it stands in, and nobody from putting, by whatever call.
+Test(clients, a_process_goes_on_in_every_way_while_one_thread_holds_a_view_in_a_fenced_channel) {
+  Daemon daemon(small());
+  daemon.start();
+  Client client(daemon, kTimeoutMs);
+  put_held_keys(client, 1);
+  Views views;
+  cr_assert(hold(client, views));
+  const auto old = own_lanes();
+  std::vector<std::thread> threads;
+  std::atomic<int> failed{0};
+  std::atomic<uint32_t> rounds{0};
+  std::atomic<bool> over{false};
+  for (uint64_t number = 0; number < 4; ++number) {
+    threads.emplace_back([&, number] {
+      for (uint32_t version = 1; !over.load(); ++version) {
+        const uint64_t key = kOwn + number;
+        int code = put_record(client, kShape, key, version);
+        uint32_t seen = 0;
+        if (code == WARM_OK) code = check_record(client, kShape, key, &seen);
+        if (code == WARM_OK && seen != version) code = WARM_E_CHANGED;
+        if (code != WARM_OK) failed.store(code);
+        rounds.fetch_add(1);
+      }
+    });
+  }
+  const auto go_on = [&] {
+    const uint32_t from = rounds.load();
+    for (const base::Deadline deadline = patience(); rounds.load() < from + 400;) cr_assert(!deadline.passed(), "they stand");
+  };
+  go_on();
+  fence(old);
+  go_on();
+  constexpr Shape kLarge{.dimensions = 16, .content_bytes_max = 400'000};
+  for (uint32_t version = 1; version <= 4; ++version) {
+    cr_assert_eq(put_record(client, kLarge, kChurned, version), WARM_OK, "%s", warm_last_error());
+    cr_assert_eq(check_record(client, kLarge, kChurned), WARM_OK);
+  }
+  std::array<warm_id, 3> ids{};
+  std::array<std::string, 3> names{record_id(kOwn), record_id(kOwn + 1), record_id(kChurned)};
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = {names[i].data(), names[i].size()};
+  cr_assert_eq(warm_touch(client, &ids[2], 1, nullptr), WARM_OK);
+  daemon.restart();
+  go_on();
+  over.store(true);
+  for (std::thread& thread : threads) thread.join();
+  cr_assert_eq(failed.load(), 0, "%s", warm_error_name(failed.load()));
+  std::array<warm_result, 3> results{};
+  cr_assert_eq(warm_remove_many(client, ids.data(), ids.size(), 0, results.data()), WARM_OK);
+  for (const warm_result& result : results) cr_assert_eq(result.code, WARM_OK);
+  cr_assert(hold_what_they_held(views));
+  for (const warm_view& view : views) cr_assert_eq(check_of(client, view), WARM_VIEW_CURRENT);
+  cr_assert_eq(await_sessions_of(client, ::getpid(), 2).size(), 2);
+  cr_assert_eq(warm_close(client), WARM_E_BUSY, "views are held");
+  cr_assert(release(client, views));
+  await_sessions_of(client, ::getpid(), 1);
+  cr_assert_eq(client.close(), WARM_OK);
 }

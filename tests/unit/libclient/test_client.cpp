@@ -380,6 +380,34 @@ Test(client, a_put_is_certainly_not_carried_out_when_every_lane_is_full) {
   cr_assert_eq(world.daemon.commits(33).seq[ninth % layout::kLaneEntries], ninth);
 }
 
+// Our daemon has one channel only.
+Test(client, a_client_that_is_given_no_other_channel_goes_on_in_the_lanes_that_are_left) {
+  World world;
+  auto& state = world.open();
+  for (uint32_t lane = 0; lane < kLanes; ++lane) world.daemon.lock(lane).fenced = 1;
+  world.daemon.lock(5).fenced = 0;
+  const auto request_in_lane_5 = [&](uint64_t nth) {
+    return world.daemon.commits(5).seq[(layout::kWrapStart + nth) % layout::kLaneEntries] == layout::kWrapStart + nth;
+  };
+  cr_assert_eq(code_of_put(state, "id"), WARM_E_UNKNOWN);
+  cr_assert(request_in_lane_5(0));
+  cr_assert_eq(world.daemon.hellos(), 2, "it did not ask for another channel");
+  cr_assert_eq(world.daemon.accepts().size(), 1, "it accepted the same channel once more");
+  // It goes on, and says why it cannot when no lane is left.
+  cr_assert_eq(code_of_put(state, "id"), WARM_E_UNKNOWN);
+  cr_assert(request_in_lane_5(1));
+  world.daemon.lock(5).fenced = 1;
+  const float embedding[kDimensions] = {};
+  warm_memory memory = WARM_MEMORY_INIT;
+  memory.id = "id";
+  memory.id_bytes = 2;
+  memory.embedding = embedding;
+  memory.dimensions = kDimensions;
+  auto sequence = libclient::put(state, memory);
+  cr_assert(!sequence && sequence.error().code == WARM_E_BUSY);
+  cr_assert(sequence.error().text.find("the same channel again") != std::string::npos, "%s", sequence.error().text.c_str());
+}
+
 namespace {
 
 // What arrives of four puts: none while the daemon is awake, two in its first sleep, one in its second.

@@ -60,6 +60,21 @@ Test(pins, used_cells_are_used_again_before_fresh_ones) {
   cr_assert_eq(session.header.pins_high, 16);
 }
 
+Test(pins, what_is_pinned_is_seen_until_it_is_not) {
+  const Region region(sizeof(layout::SessionRegion));
+  auto& session = region.as<layout::SessionRegion>();
+  libclient::PinCells pins(session);
+  uint32_t cells[3];
+  cr_assert(!pins.any_pinned());
+  cr_assert_eq(pins.take(cells, 3), 3);
+  for (const uint32_t cell : cells) layout::store_release(session.pins[cell], 7);
+  for (const uint32_t cell : cells) {
+    cr_assert(pins.any_pinned());
+    layout::store_release(session.pins[cell], 0);
+  }
+  cr_assert(!pins.any_pinned());
+}
+
 // ---- Result cells
 // -----------------------------------------------------------------------------------------------------------------
 
@@ -91,6 +106,21 @@ Test(cells, a_cell_that_was_given_up_comes_back_with_its_late_result_only) {
   const auto cell = cells.try_claim(0);
   cr_assert(cell && *cell == 9);
   cr_assert_not(cells.try_claim(0).has_value());
+}
+
+Test(cells, a_cell_is_open_while_somebody_has_it_and_not_when_it_was_given_up) {
+  std::vector<layout::ResultCell> shared(layout::kCellsPerSession);
+  libclient::ResultCells cells(shared.data());
+  cr_assert(!cells.any_open());
+  const auto one = cells.try_claim(0);
+  const auto other = cells.try_claim(200);
+  cr_assert(one && other);
+  cells.next_ticket(*one);
+  cr_assert(cells.any_open());
+  cells.release(*other);
+  cr_assert(cells.any_open());
+  cells.quarantine(*one);
+  cr_assert(!cells.any_open());
 }
 
 Test(cells, who_waits_for_a_cell_gets_the_next_one_that_is_released, .timeout = 20) {
