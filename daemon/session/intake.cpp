@@ -775,6 +775,11 @@ void Intake::flush_segments(Connection& connection) {
     switch (send_packet(connection.socket.get(), bytes, packet->descriptors)) {
       case Sent::full: return;  // EPOLLOUT says when to go on
       case Sent::failed: socket_gone(connection); return;
+      // What it has sent before it closed is read, up to the end: a bye, perhaps.
+      case Sent::unheard:
+        connection.segments.reset();
+        connection.lists_owed = 0;
+        return;
       case Sent::sent: break;
     }
     connection.segments->next = packet->next;
@@ -843,6 +848,7 @@ void Intake::flush_sessions(Connection& connection) {
     switch (send_packet(connection.socket.get(), bytes_of(message).first(message.header.bytes), {})) {
       case Sent::full: return;  // EPOLLOUT says when to go on
       case Sent::failed: socket_gone(connection); return;
+      case Sent::unheard: connection.sessions.reset(); return;
       case Sent::sent: break;
     }
     list.next += count;

@@ -33,6 +33,10 @@ base::Result<base::Fd> new_socket(int type) {
   return fd;
 }
 
+// A peer that closes with something unread resets the connection: said once, before what it has sent, which is there all the
+// same.
+bool passes(int error) noexcept { return error == EINTR || error == ECONNRESET; }
+
 // What stands at the path: nothing, a socket that nobody serves, or something to leave alone.
 base::Status check_free(const std::string& path, const sockaddr_un& address, int type) {
   struct stat st{};
@@ -67,7 +71,7 @@ Packet receive_packet(int socket, std::span<std::byte> buffer) {
   ssize_t got = 0;
   do {
     got = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  } while (got < 0 && errno == EINTR);
+  } while (got < 0 && passes(errno));
   if (got < 0) {
     packet.state = errno == EAGAIN || errno == EWOULDBLOCK ? Packet::State::nothing : Packet::State::closed;
     return packet;
@@ -101,7 +105,7 @@ Head look_at(int socket) noexcept {
   ssize_t got = 0;
   do {
     got = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_PEEK);
-  } while (got < 0 && errno == EINTR);
+  } while (got < 0 && passes(errno));
   if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? Head::nothing : Head::plain;
   return (message.msg_flags & MSG_CTRUNC) != 0 ? Head::with_descriptors : Head::plain;
 }
@@ -131,6 +135,7 @@ Sent send_packet(int socket, std::span<const std::byte> bytes, std::span<const b
     sent = ::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   if (sent >= 0) return Sent::sent;
+  if (errno == EPIPE || errno == ECONNRESET) return Sent::unheard;
   return errno == EAGAIN || errno == EWOULDBLOCK ? Sent::full : Sent::failed;
 }
 

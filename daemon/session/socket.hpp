@@ -31,7 +31,7 @@ Packet receive_packet(int socket, std::span<std::byte> buffer);
 enum class Head { nothing, plain, with_descriptors };
 Head look_at(int socket) noexcept;
 
-enum class Sent { sent, full, failed };
+enum class Sent { sent, full, unheard, failed };  // unheard: the peer has closed its end
 Sent send_packet(int socket, std::span<const std::byte> bytes, std::span<const base::Fd> descriptors);
 
 template <typename Message>

@@ -1190,6 +1190,39 @@ Test(intake, session_that_was_not_accepted_ends_with_its_socket) {
   cr_assert(comes([&] { return state_of(client) == kDead; }));
 }
 
+// A close with something unread resets the connection, and what cannot be sent to it fails: what it had said before counts.
+Test(intake, bye_is_heard_from_who_closes_with_something_unread) {
+  Door door;
+  door.start();
+  for (const bool list_is_there : {true, false}) {
+    for (uint32_t round = 0; round < 20; ++round) {
+      RawClient client(door.path());
+      cr_assert(client.attach().has_value());
+      pollfd look{.fd = client.fd(), .events = POLLIN, .revents = 0};
+      if (list_is_there) cr_assert(::poll(&look, 1, kPatienceMs) == 1);
+      client.bye();
+      client.close();
+      cr_assert(comes([&] { return state_of(client) == kDead; }), "a bye was not heard (%s)",
+                list_is_there ? "reset" : "nobody to send to");
+    }
+  }
+}
+
+// Else they would be received, and closed, by the intake thread.
+Test(intake, descriptors_are_seen_at_the_head_of_a_connection_that_was_reset) {
+  int ends[2];
+  cr_assert_eq(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+  base::Fd theirs(ends[0]);
+  const base::Fd ours(ends[1]);
+  const std::array<std::byte, 8> bytes{};
+  const base::Fd file = some_memfd(4096, 0);
+  cr_assert(send_packet(theirs.get(), bytes, std::span(&file, 1)) == Sent::sent);
+  cr_assert(send_packet(ours.get(), bytes, {}) == Sent::sent);
+  theirs.reset();
+  cr_assert(look_at(ours.get()) == Head::with_descriptors);
+  cr_assert(send_packet(ours.get(), bytes, {}) == Sent::unheard);
+}
+
 Test(intake, accept_out_of_turn_costs_the_socket_and_not_the_session) {
   Door door;
   door.start();
