@@ -151,6 +151,7 @@ base::Status ClientState::adopt(Greeting greeting, const base::Deadline& deadlin
   }
   publish(attachment_of(std::move(*arrival), *links_.back()));
   WARM_FAILPOINT("client.attached");
+  next_move_ns_.store(0, std::memory_order_relaxed);
   if (std::exchange(attached_before_, true)) {
     layout::fetch_add(links_.back()->region().counters.reattaches, 1);
     const Attachment& now = *attachment.load(std::memory_order_relaxed);
@@ -703,6 +704,7 @@ void ClientState::let_go(ThreadRecord& me) noexcept {
 }
 
 void ClientState::reap_if_wanted() noexcept {
+  if (any_formers_.load(std::memory_order_relaxed)) drain_formers();
   part_if_any();
   if (!reap_wanted_.load(std::memory_order_relaxed) || !mutex_.try_lock()) return;
   const std::lock_guard guard(mutex_, std::adopt_lock);

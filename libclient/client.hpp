@@ -211,6 +211,7 @@ class ClientState {
   base::Status hand_back_formers(const base::Deadline& deadline);
   base::Result<bool> hand_back(Former& former, const base::Deadline& deadline);
   bool part_with(const Former& former, uint64_t oldest_inside);
+  void drain_formers() noexcept;
   // The newest link is then that of the session that the daemon has given, or has taken back.
   base::Status take_link(Link::Parts parts, bool resumed);
   void publish(std::unique_ptr<Attachment> next);

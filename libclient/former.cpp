@@ -26,7 +26,8 @@ constexpr uint64_t kMoveAgainNs = base::kNsPerSecond;
 void ClientState::move_from(const Link& link, const base::Deadline& deadline) noexcept {
   if (base::monotonic_ns() < next_move_ns_.load(std::memory_order_relaxed) || !WARM_RULE("client.moves_to_another_channel"))
     return;
-  if (!mutex_.lock_before(deadline)) return;
+  // Another thread may be attaching for long; what this one has published is perhaps answered.
+  if (!mutex_.try_lock()) return;
   const std::lock_guard guard(mutex_, std::adopt_lock);
   const Attachment* now = attachment.load(std::memory_order_acquire);
   if (now == nullptr || now->link != &link) return;  // another thread has done it
@@ -46,6 +47,7 @@ std::string ClientState::why_not_moved() {
 }
 
 base::Status ClientState::move(const Attachment& from, const base::Deadline& deadline) {
+  if (from.link != links_.back().get()) return base::fail(WARM_E_UNAVAILABLE, "this client has not come back to its daemon yet");
   if (formers_.size() == kFormersMax) {
     return base::fail(WARM_E_LIMIT, "views or requests stand in %zu former sessions of this client", formers_.size());
   }
@@ -145,6 +147,19 @@ void ClientState::send_large_puts_of_formers() {
   }
 }
 
+// What still comes on their sockets is nothing to anybody; but descriptors that wait there count against the daemon.
+void ClientState::drain_formers() noexcept {
+  if (!mutex_.try_lock()) return;
+  const std::lock_guard guard(mutex_, std::adopt_lock);
+  try {
+    for (const Former& former : formers_) {
+      [[maybe_unused]] const auto drained = drain(*former.connection);
+      former.connection->indexes.clear();
+    }
+  } catch (const std::bad_alloc&) {  // a later call does it
+  }
+}
+
 void ClientState::part_with_formers() noexcept {
   if (!mutex_.try_lock()) return;
   const std::lock_guard guard(mutex_, std::adopt_lock);
@@ -166,9 +181,6 @@ void ClientState::part_with_formers() noexcept {
 
 // True: nothing stands in it, and it is given up.
 bool ClientState::part_with(const Former& former, uint64_t oldest_inside) {
-  // What still comes on its socket is nothing to anybody, but what waits there is the daemon's to account for.
-  [[maybe_unused]] const auto drained = drain(*former.connection);
-  former.connection->indexes.clear();
   if (former.epoch > oldest_inside && WARM_RULE("client.former_until_nobody_is_inside")) return false;
   if (former.link->pins.any_pinned() && WARM_RULE("client.former_until_unpinned")) return false;
   if (former.link->cells.any_open() && WARM_RULE("client.former_until_answered")) return false;

@@ -127,8 +127,9 @@ uintptr_t own_channel() {
   return found[0];
 }
 
-std::span<layout::LaneLock> own_lanes() {
-  auto* channel = reinterpret_cast<std::byte*>(own_channel());
+std::span<layout::LaneLock> own_lanes() { return lanes_at(own_channel()); }
+
+std::span<layout::LaneLock> lanes_at(uintptr_t channel) {
   const uint32_t lanes = reinterpret_cast<const layout::ChannelHeader*>(channel)->lanes;
   return {reinterpret_cast<layout::LaneLock*>(channel + layout::channel_locks_offset(lanes)), lanes};
 }

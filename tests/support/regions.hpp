@@ -52,6 +52,7 @@ ClientPicture picture_of(pid_t pid);
 // Where this process has its one channel mapped, and the lanes of it.
 uintptr_t own_channel();
 std::span<layout::LaneLock> own_lanes();
+std::span<layout::LaneLock> lanes_at(uintptr_t channel);
 // As clients leave them behind that found nobody who would let go of them.
 void fence(std::span<layout::LaneLock> lanes);
 

@@ -873,10 +873,13 @@ Test(clients, a_client_whose_channel_is_fenced_moves_to_another_and_loses_nothin
   fence(old);
   for (uint32_t i = 0; i < 100; ++i) cr_assert_eq(put_once(client, key++), WARM_OK, "%s", warm_last_error());
   for (const warm_view& view : views) cr_assert_eq(check_of(client, view), WARM_VIEW_CURRENT);
+  Process child = Process::fork([&] { return child_is_another_client(client, views, kOwn + 502); });
+  cr_assert(child.wait() == exit_code(0));
+  await_sessions_of(observer, child.pid(), 0);
   board->go.advance();
   board->done.await(1, "the neighbour has put");
   cr_assert_eq(await_sessions_of(observer, neighbour.pid(), 1)[0].channel, new_channel, "one new channel is enough for two");
-  puts += 2;
+  puts += 3;
   board->go.advance();
   cr_assert(neighbour.wait() == exit_code(0));
 
@@ -907,6 +910,27 @@ Test(clients, a_client_whose_channel_is_fenced_moves_to_another_and_loses_nothin
   churn(observer);
   cr_assert_eq(stats_of(observer).slots_held, 0);
   cr_assert_neq(sessions_of(observer, ::getpid())[0].channel, old_channel);
+  await_stats(observer, "the old channel is gone", [](const warm_stats& stats) { return stats.channels == 1; });
+}
+
+// What it handed in is carried out, and no daemon waits for what it had.
+Test(clients, a_client_that_closes_leaves_no_former_session_behind) {
+  Daemon daemon(small());
+  daemon.start();
+  const Client observer(daemon, kTimeoutMs);
+  uint64_t key = kOwn;
+  for (const bool restarted : {false, true}) {
+    Client client(daemon, kTimeoutMs);
+    submit_once(client, key++);
+    for (const uintptr_t channel : Memory(::getpid()).regions(layout::kChannelMagic)) fence(lanes_at(channel));
+    cr_assert_eq(put_once(client, key++), WARM_OK, "%s", warm_last_error());
+    await_sessions_of(observer, ::getpid(), 3);
+    if (restarted) daemon.restart();
+    cr_assert_eq(client.close(), WARM_OK);
+    await_sessions_of(observer, ::getpid(), 1);
+    cr_assert_eq(stats_of(observer).orphans, 0);
+  }
+  while (key-- > kOwn) cr_assert_eq(put_once(observer, key), WARM_E_EXISTS, "a request was not carried out");
 }
 
 // A view that is held for ever keeps the session that it stands in, and nobody from putting, by whatever call.
