@@ -1,5 +1,6 @@
 #include "daemon/store/preparer.hpp"
 
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -53,7 +54,10 @@ base::Result<std::unique_ptr<Preparer>> Preparer::start(const World& world) {
   const int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (fd < 0) return base::fail_errno(errno, "eventfd");
   preparer->event_.reset(fd);
-  preparer->thread_ = std::thread([p = preparer.get()] { p->run(); });
+  preparer->thread_ = std::thread([p = preparer.get()] {
+    (void)::pthread_setname_np(::pthread_self(), "preparing");
+    p->run();
+  });
   return preparer;
 }
 

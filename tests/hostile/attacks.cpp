@@ -373,6 +373,61 @@ int hold_everything(const Daemon& daemon, Ground& ground, Chance& chance) {
   ::_exit(0);  // as it is
 }
 
+// Touches, and marks that call the daemon for them, in as many sessions as there may be.
+int touch_without_end(const Daemon& daemon, Ground& ground, Chance& chance) {
+  if (!become(kHostileUser)) return kCannotBegin;
+  std::vector<RawSession> held;
+  while (!stopped(ground)) {
+    if (held.size() < 64) {
+      if (auto session = attach_raw(daemon.socket())) held.push_back(std::move(*session));
+    }
+    for (RawSession& session : held) {
+      layout::TouchRing& ring_of = session.shared().touches;
+      for (uint64_t i = 0; i < layout::kTouchEntries / 8; ++i) {
+        const uint64_t position = layout::load_relaxed(ring_of.head);
+        layout::store_entry(
+            ring_of.entries[position % layout::kTouchEntries],
+            {.put = layout::touch_word(1 + chance.below(1 << 20), static_cast<uint16_t>(layout::TouchKind::touch)),
+             .slot = static_cast<uint32_t>(chance.below(16384)),
+             .position = static_cast<uint32_t>(position)});
+        layout::store_release(ring_of.head, position + 1);
+        layout::store_release(ring_of.asked, position + 1);
+      }
+      ring(session.socket.get());
+    }
+    ground.hostile_rounds.advance();
+  }
+  ::_exit(0);
+}
+
+// As many channels as there may be, and every word that the daemon looks at is written over all the time, without a request in
+// it.
+int hold_channels(const Daemon& daemon, Ground& ground, Chance& chance) {
+  if (!become(kHostileUser)) return kCannotBegin;
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    (void)::setrlimit(RLIMIT_NOFILE, &files);
+  }
+  std::vector<RawSession> held;
+  bool more = true;
+  for (uint64_t pid_namespace = 1; !stopped(ground); ++pid_namespace) {
+    if (more) {
+      auto session = attach_raw(daemon.socket(), pid_namespace);
+      more = session.has_value() && held.size() < 300;
+      if (session) held.push_back(std::move(*session));
+    }
+    for (const RawSession& session : held) {
+      auto* const lines = reinterpret_cast<layout::CommitLine*>(session.lanes.data() + layout::channel_commits_offset());
+      for (uint32_t lane = 0; lane < session.welcome.lanes; ++lane) {
+        layout::store_relaxed(lines[lane].seq[chance.below(layout::kLaneEntries)], uint64_t{1});
+      }
+    }
+    ground.hostile_rounds.advance();
+  }
+  ::_exit(0);
+}
+
 // Flags, locks and leases on whatever was handed out.
 int meddle_with_what_is_shared(const Daemon& daemon, Ground& ground, Chance& chance) {
   if (!become(kHostileUser)) return kCannotBegin;
@@ -455,6 +510,8 @@ const std::vector<Attack>& attacks() {
       {"flood_connections", flood_connections},
       {"hand_over_descriptors", hand_over_descriptors},
       {"hold_everything", hold_everything},
+      {"touch_without_end", touch_without_end},
+      {"hold_channels", hold_channels},
       {"meddle_with_what_is_shared", meddle_with_what_is_shared},
       {"lie_in_the_handshake", lie_in_the_handshake},
   };

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -20,17 +20,19 @@ using namespace warmtier::tests::support;
 struct Options {
   StateOptions states;
   uint64_t pairs = 0;
-  uint64_t pair_ms = 2000;  // of each half
+  uint64_t half_ms = 2000;  // of a pair
+  std::string attack;       // all of them
   std::string out;
   std::string commit = "unknown";
 };
 
 [[noreturn]] void usage(int code) {
   std::fputs(
-      "usage: hostile [--states N] [--seed N] [--pairs N] [--out FILE] [--commit HASH]\n"
+      "usage: hostile [--states N] [--seed N] [--pairs N [--half-ms N] [--attack NAME]] [--out FILE] [--commit HASH]\n"
       "N random states (default 1000000) of everything that a client may write, given to the daemon's own rooms in one process.\n"
-      "--pairs: instead of them, how long an honest user's puts take beside an attack and beside a process that only computes,\n"
-      "in N pairs for each attack.\n"
+      "--pairs: instead of them, how long an honest user's puts and attachments take beside an attack and beside a process that\n"
+      "only computes, in N pairs for each attack, and what processor time the daemon's threads use. The daemon and the honest\n"
+      "user have one half of the processors for themselves, the other process has the other.\n"
       "Exit code 0: another user's data and answers stayed right, and nothing was touched that is not the client's.\n",
       code == 0 ? stdout : stderr);
   std::exit(code);
@@ -49,6 +51,10 @@ Options options_of(int argc, char** argv) {
       options.states.seed = number_of("hostile", argument, value);
     } else if (argument == "--pairs") {
       options.pairs = number_of("hostile", argument, value);
+    } else if (argument == "--half-ms") {
+      options.half_ms = number_of("hostile", argument, value);
+    } else if (argument == "--attack") {
+      options.attack = value;
     } else if (argument == "--out") {
       options.out = value;
     } else if (argument == "--commit") {
@@ -82,38 +88,77 @@ T median(std::vector<T> values) {
   return values[values.size() / 2];
 }
 
+double load_now() {
+  double load = 0;
+  std::ifstream("/proc/loadavg") >> load;
+  return load;
+}
+
+// The halves of the pairs that belong together have the same place.
+struct Pairs {
+  std::vector<Beside> attack;
+  std::vector<Beside> computing;
+};
+
+// The median of one number over the pairs, beside the attack and beside computing, and of its ratio in each pair.
+std::string line_of(const char* name, const Pairs& pairs, double Beside::* number) {
+  std::vector<double> attack;
+  std::vector<double> computing;
+  std::vector<double> ratios;
+  for (size_t i = 0; i < pairs.attack.size(); ++i) {
+    attack.push_back(pairs.attack[i].*number);
+    computing.push_back(pairs.computing[i].*number);
+    ratios.push_back(attack.back() / std::max(computing.back(), 1e-3));
+  }
+  char text[256];
+  std::snprintf(text, sizeof text, "\"%s\": {\"beside_attack\": %.1f, \"beside_computing\": %.1f, \"ratio\": %.2f}", name,
+                median(attack), median(computing), median(ratios));
+  return text;
+}
+
+std::string report_of_pair(const char* attack, const Pairs& pairs) {
+  std::string text = "  {\"attack\": \"" + std::string(attack) + "\"";
+  text += ",\n   " + line_of("put_p50_us", pairs, &Beside::put_p50_us);
+  text += ",\n   " + line_of("put_p99_us", pairs, &Beside::put_p99_us);
+  text += ",\n   " + line_of("puts_per_s", pairs, &Beside::puts_per_s);
+  text += ",\n   " + line_of("attach_p50_us", pairs, &Beside::attach_p50_us);
+  text += ",\n   " + line_of("attach_p99_us", pairs, &Beside::attach_p99_us);
+  text += ",\n   " + line_of("store_thread_ms_per_s", pairs, &Beside::store_ms);
+  text += ",\n   " + line_of("intake_thread_ms_per_s", pairs, &Beside::intake_ms);
+  text += ",\n   " + line_of("other_threads_ms_per_s", pairs, &Beside::others_ms);
+  return text + "}";
+}
+
 std::string report_of_pairs(const Options& options) {
-  Scene scene;
+  const double load = load_now();
+  Scene scene(true);
   const Attack computes{.name = "computes", .run = burn};
-  std::string text = "{\"commit\": \"" + options.commit + "\", \"date\": \"" + date_now() + "\", \"build\": \"" +
-                     WARMTIER_HOSTILE_BUILD + "\", \"pairs\": " + std::to_string(options.pairs) +
-                     ", \"half_ms\": " + std::to_string(options.pair_ms) + ",\n \"attacks\": [\n";
-  bool first = true;
-  for (const Attack& attack : attacks()) {
-    std::vector<double> beside_attack_us;
-    std::vector<double> beside_computing_us;
-    std::vector<double> ratios;
+  // Against itself: what differs is noise.
+  std::vector<Attack> wanted = attacks();
+  wanted.insert(wanted.begin(), computes);
+  if (!options.attack.empty()) wanted = {attack_named(options.attack)};
+  std::string text;
+  for (const Attack& attack : wanted) {
+    Pairs pairs;
     for (uint64_t i = 0; i < options.pairs; ++i) {
-      const auto half = [&](const Attack& which) {
-        return static_cast<double>(scene.p99_under(which, options.pair_ms * warmtier::base::kNsPerMs)) / 1e3;
-      };
       const bool attack_first = i % 2 == 0;
-      const double one = half(attack_first ? attack : computes);
-      const double other = half(attack_first ? computes : attack);
-      beside_attack_us.push_back(attack_first ? one : other);
-      beside_computing_us.push_back(attack_first ? other : one);
-      ratios.push_back(beside_attack_us.back() / beside_computing_us.back());
+      for (const bool of_attack : {attack_first, !attack_first}) {
+        const Beside half = scene.beside(of_attack ? attack : computes, options.half_ms * warmtier::base::kNsPerMs);
+        (of_attack ? pairs.attack : pairs.computing).push_back(half);
+      }
     }
-    char line[256];
-    std::snprintf(line, sizeof line,
-                  "%s  {\"attack\": \"%s\", \"put_p99_us\": %.0f, \"put_p99_us_beside_computing\": %.0f, \"ratio\": %.2f}",
-                  first ? "" : ",\n", attack.name, median(beside_attack_us), median(beside_computing_us), median(ratios));
-    std::fprintf(stderr, "%s\n", line);
-    text += line;
-    first = false;
+    const std::string part = report_of_pair(attack.name, pairs);
+    std::fprintf(stderr, "%s\n", part.c_str());
+    text += (text.empty() ? "" : ",\n") + part;
   }
   scene.finish();
-  return text + "\n ]}\n";
+  char head[256];
+  std::snprintf(head, sizeof head,
+                "{\"commit\": \"%s\", \"date\": \"%s\", \"build\": \"%s\", \"pairs\": %llu, \"half_ms\": %llu, "
+                "\"load_before\": %.2f,\n \"attacks\": [\n",
+                options.commit.c_str(), date_now().c_str(), WARMTIER_HOSTILE_BUILD,
+                static_cast<unsigned long long>(options.pairs), static_cast<unsigned long long>(options.half_ms), load);
+  return head + text + "\n ]}\n";
 }
 
 }  // namespace

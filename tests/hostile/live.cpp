@@ -1,10 +1,12 @@
 #include "tests/hostile/live.hpp"
 
 #include <grp.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 
 #include "tests/support/records.hpp"
@@ -16,12 +18,14 @@ namespace {
 using namespace warmtier::tests::support;
 
 constexpr Shape kShape{.dimensions = 16, .content_bytes_max = 600};
-constexpr uint64_t kSmallRounds = 8;  // to one with large content and an attachment of its own
+constexpr uint64_t kSmallRounds = 64;
+// Large content and an attachment, between small puts: too seldom for the 99th percentile of those to be about them.
+constexpr uint64_t kSeldomNs = 200 * base::kNsPerMs;
 constexpr size_t kLargeBytes = 300'000;
 
 StoreOptions store_options() {
   StoreOptions options;
-  options.capacity = 16384;
+  options.capacity = 65536;  // more than hold_everything holds
   options.failpoints = false;  // their file is not a stranger's
   options.checkpoint_interval_ms = 200;
   return options;
@@ -57,6 +61,7 @@ int honest_user(const Daemon& daemon, Ground& ground) {
   if (!become(kHonestUser)) return wrong(__LINE__);
   warm_client* client = nullptr;
   if (daemon.try_open(&client) != WARM_OK) return wrong(__LINE__);
+  base::Deadline seldom = base::Deadline::after_ns(0);
   for (uint64_t round = 0; !ground.stop_honest.load(); ++round) {
     for (uint64_t i = 0; i < kSmallRounds; ++i) {
       const uint64_t key = (round * kSmallRounds + i) % kHonestKeys;
@@ -64,21 +69,75 @@ int honest_user(const Daemon& daemon, Ground& ground) {
       const uint64_t begun_ns = base::monotonic_ns();
       if (put_record(client, kShape, key, version) != WARM_OK) return wrong(__LINE__);
       const uint64_t took_ns = base::monotonic_ns() - begun_ns;
-      const uint64_t place = ground.puts.fetch_add(1);
-      if (place < kLatenciesKept) ground.put_ns[place].store(static_cast<uint32_t>(std::min<uint64_t>(took_ns, UINT32_MAX)));
+      ground.puts.add(took_ns);
       ground.acknowledged[key].store(version);
       uint32_t seen = 0;
       if (check_record(client, kShape, key, &seen) != WARM_OK || seen != version) return wrong(__LINE__);
     }
+    if (!seldom.passed()) continue;
+    seldom = base::Deadline::after_ns(kSeldomNs);
     if (put_large(client, static_cast<uint32_t>(round)) != WARM_OK) return wrong(__LINE__);
     warm_client* another = nullptr;
-    if (daemon.try_open(&another) != WARM_OK || warm_close(another) != WARM_OK) return wrong(__LINE__);
+    const uint64_t begun_ns = base::monotonic_ns();
+    if (daemon.try_open(&another) != WARM_OK) return wrong(__LINE__);
+    ground.attachments.add(base::monotonic_ns() - begun_ns);
+    if (warm_close(another) != WARM_OK) return wrong(__LINE__);
     ground.honest_rounds.advance();
   }
   return warm_close(client) == WARM_OK ? 0 : wrong(__LINE__);
 }
 
+enum class Half { first, second };
+void stay_in(Half half) {
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  if (::sched_getaffinity(0, sizeof all, &all) != 0) give_up("sched_getaffinity");
+  static const cpu_set_t allowed = all;  // as it was at the first call
+  const int count = CPU_COUNT(&allowed);
+  if (count < 2) give_up("one processor has no halves");
+  cpu_set_t part;
+  CPU_ZERO(&part);
+  int seen = 0;
+  for (int processor = 0; processor < CPU_SETSIZE; ++processor) {
+    if (!CPU_ISSET(processor, &allowed)) continue;
+    if ((seen++ < count / 2) == (half == Half::first)) CPU_SET(processor, &part);
+  }
+  if (::sched_setaffinity(0, sizeof part, &part) != 0) give_up("sched_setaffinity");
+}
+
+// Processor time in ns.
+struct ThreadTimes {
+  uint64_t store = 0;
+  uint64_t intake = 0;
+  uint64_t others = 0;
+};
+ThreadTimes thread_times(pid_t pid) {
+  ThreadTimes times;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+    std::string name;
+    uint64_t ns = 0;
+    std::ifstream(task.path() / "comm") >> name;
+    std::ifstream(task.path() / "schedstat") >> ns;
+    (task.path().filename() == std::to_string(pid) ? times.store : name == "intake" ? times.intake : times.others) += ns;
+  }
+  return times;
+}
+
+double us_at(const std::vector<uint32_t>& sorted_ns, double part) {
+  if (sorted_ns.empty()) return 0;
+  return sorted_ns[static_cast<size_t>(static_cast<double>(sorted_ns.size() - 1) * part)] / 1e3;
+}
+
+constexpr uint64_t kSettleNs = 3 * base::kNsPerSecond;  // what an attack may do at once is behind it
+
 }  // namespace
+
+std::vector<uint32_t> Latencies::sorted() const {
+  std::vector<uint32_t> sorted(std::min<uint64_t>(count_.load(), kLatenciesKept));
+  for (size_t i = 0; i < sorted.size(); ++i) sorted[i] = ns_[i].load();
+  std::ranges::sort(sorted);
+  return sorted;
+}
 
 bool become(uid_t user) {
   if (::geteuid() != 0) return true;
@@ -94,7 +153,9 @@ int burn(const Daemon&, Ground& ground, Chance& chance) {
   return 0;
 }
 
-Scene::Scene() : daemon_(store_options()) {
+Scene::Scene(bool apart) : apart_(apart), daemon_(store_options()) {
+  if (apart_) stay_in(Half::first);  // and what is begun here
+
   if (::chmod(daemon_.directory().c_str(), 0755) != 0) give_up("chmod");
   std::ofstream(daemon_.configuration_path(), std::ios::app) << "[access.users]\n"
                                                              << kHonestUser << " = \"write\"\n"
@@ -102,6 +163,7 @@ Scene::Scene() : daemon_(store_options()) {
   daemon_.start();
   honest_ = Process::fork([this] { return honest_user(daemon_, *ground_); });
   await(ground_->honest_rounds, 1, "at the start");
+  if (apart_) stay_in(Half::second);
 }
 
 std::vector<Process> Scene::begin(const Attack& attack, unsigned processes) {
@@ -153,18 +215,32 @@ void Scene::under(const Attack& attack, uint32_t rounds, unsigned processes) {
   end(hostile, attack.name);
 }
 
-uint64_t Scene::p99_under(const Attack& attack, uint64_t ns) {
+Beside Scene::beside(const Attack& attack, uint64_t ns) {
   std::vector<Process> hostile = begin(attack, 1);
-  await(ground_->honest_rounds, ground_->honest_rounds.now() + 2, attack.name);
-  ground_->puts.store(0);
-  const base::Deadline deadline = base::Deadline::after_ns(ns);
-  while (!deadline.passed()) await(ground_->honest_rounds, ground_->honest_rounds.now() + 1, attack.name);
-  const size_t count = std::min<uint64_t>(ground_->puts.load(), kLatenciesKept);
-  std::vector<uint32_t> latencies(count);
-  for (size_t i = 0; i < count; ++i) latencies[i] = ground_->put_ns[i].load();
+  const auto pass = [&](uint64_t for_ns) {
+    const base::Deadline deadline = base::Deadline::after_ns(for_ns);
+    while (!deadline.passed()) await(ground_->honest_rounds, ground_->honest_rounds.now() + 1, attack.name);
+  };
+  pass(attack.run == burn ? base::kNsPerSecond / 2 : kSettleNs);
+  ground_->puts.reset();
+  ground_->attachments.reset();
+  const ThreadTimes before = thread_times(daemon_.pid());
+  const uint64_t begun_ns = base::monotonic_ns();
+  pass(ns);
+  const auto seconds = static_cast<double>(base::monotonic_ns() - begun_ns) / 1e9;
+  const ThreadTimes after = thread_times(daemon_.pid());
+  const std::vector<uint32_t> puts = ground_->puts.sorted();
+  const std::vector<uint32_t> attachments = ground_->attachments.sorted();
   end(hostile, attack.name);
-  std::ranges::sort(latencies);
-  return latencies[count - 1 - count / 100];
+  const auto ms = [&](uint64_t since, uint64_t until) { return static_cast<double>(until - since) / 1e6 / seconds; };
+  return {.put_p50_us = us_at(puts, 0.5),
+          .put_p99_us = us_at(puts, 0.99),
+          .attach_p50_us = us_at(attachments, 0.5),
+          .attach_p99_us = us_at(attachments, 0.99),
+          .puts_per_s = static_cast<double>(puts.size()) / seconds,
+          .store_ms = ms(before.store, after.store),
+          .intake_ms = ms(before.intake, after.intake),
+          .others_ms = ms(before.others, after.others)};
 }
 
 void Scene::finish() {

@@ -92,10 +92,12 @@ bool send_raw(int socket, std::span<const std::byte> bytes, const std::vector<in
   return ::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
 }
 
-std::optional<RawSession> attach_raw(const std::string& path) {
+std::optional<RawSession> attach_raw(const std::string& path, uint64_t pid_namespace) {
   RawSession session;
+  layout::Hello said = hello();
+  if (pid_namespace != 0) said.namespace_inode = pid_namespace;
   session.socket = dial(path);
-  if (!session.socket || !send_message(session.socket.get(), hello())) return std::nullopt;
+  if (!session.socket || !send_message(session.socket.get(), said)) return std::nullopt;
   auto packet = receive(session.socket.get());
   if (!packet || packet->bytes.size() < sizeof session.welcome || packet->descriptors.size() != layout::kWelcomeDescriptors)
     return std::nullopt;

@@ -32,6 +32,6 @@ struct RawSession {
 
   [[nodiscard]] layout::SessionRegion& shared() const { return *reinterpret_cast<layout::SessionRegion*>(region.data()); }
 };
-std::optional<RawSession> attach_raw(const std::string& path);
+std::optional<RawSession> attach_raw(const std::string& path, uint64_t pid_namespace = 0);
 
 }  // namespace warmtier::tests::hostile
