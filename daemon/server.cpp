@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -58,6 +59,7 @@ constexpr uint64_t kSpinNsFloor = 1'000;         // below this, spinning is swit
 constexpr uint64_t kRefreshSessionsAlways = 64;  // so few sessions' counters are summed before every sleep
 constexpr uint64_t kRefreshIntervalNs = 10 * base::kNsPerMs;
 constexpr size_t kWakeEventsMax = 16;
+constexpr int kDozeMs = 1;
 constexpr uint64_t kSumNsMax = 100 * base::kNsPerMs;  // an HTTP answer waits so long for the newest counters
 
 // ---- the store as the session room sees it --------------------------------------------------------------------------------
@@ -101,6 +103,8 @@ class Spin {
 // ---- the store thread's loop ----------------------------------------------------------------------------------------------
 
 class StoreLoop {
+  using Look = session::Sessions::Look;
+
  public:
   StoreLoop(Store& store, session::Sessions& sessions, session::Mailboxes& mail, int epoll, uint64_t spin_ns,
             ServiceManager& manager)
@@ -188,21 +192,40 @@ class StoreLoop {
     const uint64_t store_wants_ns = store_.wake_at_ns();
     if (sessions_.retry() || store_wants_ns == 0 || more_touches) return true;
     feed_watchdog(now_ns);
-    const uint64_t wake_at_ns = std::min(store_wants_ns, watchdog_at_ns_);
+    const uint64_t wake_at_ns = std::min({store_wants_ns, watchdog_at_ns_, sessions_.wake_at_ns()});
     sessions_.wake_watchers();
 
     layout::store_relaxed(status_.sleeping, ++sleeps_);
     layout::fence_full();
     // Whoever publishes after this look sees that we sleep, and rings.
-    const bool awaited = sessions_.anything_published() || mail_.to_store.pending();
-    if (!awaited) {
+    const Look few = mail_.to_store.pending() ? Look::published : sessions_.look(0);
+    if (few == Look::done || (few == Look::more && dozed_in_vain(wake_at_ns))) {
       WARM_FAILPOINT("daemon.sleep.before");
-      std::array<epoll_event, kWakeEventsMax> events{};
-      (void)::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout_ms(wake_at_ns));
+      (void)hear(timeout_ms(wake_at_ns));
     }
     layout::store_relaxed(status_.sleeping, 0);
-    if (!awaited) spin_.slept(base::monotonic_ns() - now_ns, sessions_.anything_published());
+    if (few != Look::published) spin_.slept(base::monotonic_ns() - now_ns, sessions_.look(0) == Look::published);
     return true;
+  }
+
+  // Somebody has more channels, or sessions, than can be looked at before each sleep. Who handed something in there before he
+  // could see that we sleep waits for a moment at most: when nobody comes in that, they are all looked at. True: nothing was
+  // found.
+  bool dozed_in_vain(uint64_t wake_at_ns) {
+    const int whole_ms = timeout_ms(wake_at_ns);
+    const bool whole = whole_ms >= 0 && whole_ms <= kDozeMs;
+    if (hear(whole ? whole_ms : kDozeMs) || whole) return false;
+    for (uint32_t part = 1;; ++part) {
+      const Look seen = sessions_.look(part);
+      if (seen != Look::more) return seen == Look::done;
+      if (hear(0)) return false;
+    }
+  }
+
+  // True when somebody rang.
+  [[nodiscard]] bool hear(int timeout_ms) const noexcept {
+    std::array<epoll_event, kWakeEventsMax> events{};
+    return ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout_ms) > 0;
   }
 
   static int timeout_ms(uint64_t wake_at_ns) noexcept {
@@ -592,7 +615,10 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
   intake.set_reload([&] { reload(config, store, read_settings, *listening, intake, service_manager); });
   StoreLoop loop(store, sessions, mail, epoll.get(), uint64_t{config.spin_us} * base::kNsPerUs, service_manager);
   if (auto s = loop.prepare(); !s) return stop_listening(std::move(s));
-  std::thread intake_thread([&intake] { intake.run(); });
+  std::thread intake_thread([&intake] {
+    (void)::pthread_setname_np(::pthread_self(), "intake");
+    intake.run();
+  });
 
   // Ends before the store does.
   const layout::StatusPage& status = store.status();

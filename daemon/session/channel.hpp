@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -18,6 +19,7 @@
 #include "base/failpoint.hpp"
 #include "base/fd.hpp"
 #include "base/mapping.hpp"
+#include "daemon/session/allowance.hpp"
 #include "daemon/session/credentials.hpp"
 #include "daemon/session/results.hpp"
 #include "daemon/store/store.hpp"
@@ -94,6 +96,32 @@ struct SocketRequest {
 
 enum class Served { nothing, answered, stalled };
 
+// S18: what another user than the daemon's own may make the store thread do for nothing, with all his channels. A request that
+// the store was not asked about is a bad one: no client of ours hands one in but by its caller's mistake, in ones and twos; so is
+// the late one of a session that has ended, and what a restart finds answered, a few hundred at most. One costs a microsecond.
+constexpr Rate kBadRequests{.at_once = 1024, .a_second = 500};
+// A touch costs a tenth of that, and nobody waits for it.
+constexpr Rate kTouches{.at_once = 16'384, .a_second = 100'000};
+
+constexpr size_t kChannelsAlwaysPolled = 4;
+constexpr size_t kSessionsAlwaysPolled = 64;  // of a channel: whose touches are looked for before each sleep
+constexpr uint64_t kWarmNs = 10 * base::kNsPerMs;
+
+// A user, as the store thread knows him.
+struct Guest {
+  explicit Guest(uint64_t now_ns) noexcept : bad(kBadRequests, now_ns), touches(kTouches, now_ns) {}
+  Allowance bad;
+  Allowance touches;
+  uint32_t channels = 0;
+  // Those that are polled. Where its lanes are written over all the time, each costs a miss of the cache: of many channels, those
+  // in which something was handed in of late are looked at in each round, and one of all in turn.
+  std::vector<Channel*> polled;
+  std::vector<Channel*> warm;
+  size_t next = 0;  // whose requests are looked at next
+  size_t touches_next = 0;  // and whose touches
+  [[nodiscard]] bool many() const noexcept { return polled.size() > kChannelsAlwaysPolled; }
+};
+
 class Channel {
  public:
   // A new one: memfd with initialised mutexes, results file. Unknown to everyone until publish().
@@ -125,9 +153,9 @@ class Channel {
 
   // Session table: entry steps of protocol section 5, and the private table that lanes are checked against.
   void begin_session(const std::shared_ptr<Session>& session);  // number and identity are set; its entry is offered
-  void accept_session(Session& session);                          // offered: live from here on
+  void accept_session(Session& session);  // offered: live from here on
   void restore_session(const std::shared_ptr<Session>& session);  // its entry stands in the file
-  void end_session(Session& session);                             // after the sweep
+  void end_session(Session& session);  // after the sweep
   [[nodiscard]] const std::vector<Session*>& live_sessions() const noexcept { return live_sessions_; }
 
   // One round: at most one request of each lane, kRequestsPerRound in all. True when something was answered.
@@ -136,9 +164,31 @@ class Channel {
   bool sweep(Executor& executor, const RequestLimits& limits, layout::StatusPage& status);
   // The store went on: what had to wait is tried again.
   void retry_stalled() noexcept;
+  // Whose it is; none: the daemon's own user, whom nothing limits.
+  void set_guest(Guest* guest) noexcept { guest_ = guest; }
+  [[nodiscard]] Guest* guest() const noexcept { return guest_; }
+  // When it stops to be one in which something was handed in of late.
+  void set_warm_until_ns(uint64_t ns) noexcept { warm_until_ns_ = ns; }
+  [[nodiscard]] uint64_t warm_until_ns() const noexcept { return warm_until_ns_; }
+  // Bad requests since the last call.
+  [[nodiscard]] uint32_t take_bad() noexcept { return std::exchange(bad_, 0); }
+  // Requests that the store was asked about; for every thread.
+  [[nodiscard]] uint64_t carried_out() const noexcept { return carried_out_.load(std::memory_order_relaxed); }
+  // Intake thread: how many of them since its last call.
+  [[nodiscard]] uint64_t take_carried_out() noexcept {
+    const uint64_t seen = std::exchange(carried_out_seen_, carried_out());
+    return carried_out_seen_ - seen;
+  }
+  // While it is passed over, nothing is served and nothing counts as published.
+  void pass_over(bool yes) noexcept { passed_over_ = yes; }
+  [[nodiscard]] bool passed_over() const noexcept { return passed_over_; }
+  // The same for its touches.
+  void pass_over_touches(bool yes) noexcept { touches_passed_over_ = yes; }
+  [[nodiscard]] bool touches_passed_over() const noexcept { return touches_passed_over_; }
   [[nodiscard]] bool any_stalled() const noexcept { return stalled_count_ > 0; }
-  // Touches of all sessions that may write: a bounded number of each. True while there are more.
-  bool take_touches(Executor& executor, layout::StatusPage& status);
+  // Touches of all sessions that may write: a bounded number of each, and of all no more than the guest has left. True while
+  // there are more.
+  bool take_touches(Executor& executor, layout::StatusPage& status, uint64_t now_ns);
   // What a session that ends has still handed over: a process may touch and be gone.
   void take_last_touches(Session& session, Executor& executor, layout::StatusPage& status);
   [[nodiscard]] bool any_touches() const noexcept;
@@ -157,7 +207,9 @@ class Channel {
   Channel(Results results, uint32_t lanes);
   Served serve_lane(uint32_t lane, Executor& executor, const RequestLimits& limits, layout::StatusPage& status);
   void count_done(uint32_t lane, uint64_t number) noexcept;
-  bool take_touches_of(Session& session, Executor& executor, layout::StatusPage& status);
+  void count_carried_out() noexcept { carried_out_.store(carried_out() + 1, std::memory_order_relaxed); }  // its one writer
+  // At most so many; of them `ret_taken`.
+  bool take_touches_of(Session& session, Executor& executor, layout::StatusPage& status, uint64_t most, uint64_t& ret_taken);
   void wake(const Session& session, uint32_t cell_index, layout::ResultCell& cell);
   Session* find_session(uint32_t index, uint64_t number) const noexcept {
     if (index >= layout::kSessionsPerChannel) return nullptr;
@@ -179,9 +231,17 @@ class Channel {
   std::vector<uint8_t> stalled_;
   uint32_t stalled_count_ = 0;
   uint32_t first_lane_ = 0;  // where the next round begins
+  Guest* guest_ = nullptr;
+  uint64_t warm_until_ns_ = 0;
+  uint32_t bad_ = 0;
+  std::atomic<uint64_t> carried_out_{0};
+  uint64_t carried_out_seen_ = 0;  // the intake thread's
+  bool passed_over_ = false;
+  bool touches_passed_over_ = false;
+  size_t first_session_ = 0;  // whose touches come first
   std::vector<std::shared_ptr<Session>> to_notify_;
   std::vector<std::shared_ptr<Session>> sessions_;  // by entry; none: not live
-  std::vector<Session*> live_sessions_;             // the same, without gaps
+  std::vector<Session*> live_sessions_;  // the same, without gaps
 };
 
 constexpr uint32_t kRequestsPerRound = 64;

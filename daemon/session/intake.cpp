@@ -39,6 +39,7 @@ constexpr uint32_t kGreetingsPerUidMax = 64;  // connections that have not said 
 constexpr uint32_t kGreetingsMax = 512;
 constexpr uint64_t kCensusIntervalNs =
     100 * base::kNsPerMs;  // who asks in a loop asks in vain: all questions of it are one census
+constexpr uint64_t kCensusRest = 50;  // and for so many times as long as the last one took, nobody's views are counted again
 constexpr uint32_t kUidShareDivisor =
     2;  // another user than the daemon's own may have this part of all sessions, and of large content
 
@@ -46,11 +47,12 @@ constexpr uint32_t kSocketEvents = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
 
 }  // namespace
 
-Intake::Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_epoll)
+Intake::Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_epoll, Clock clock)
     : world_(world),
       mail_(mail),
       stage_(std::move(stage)),
       doorbell_epoll_(doorbell_epoll),
+      clock_(clock),
       rooms_(world_),
       buffer_(layout::kMessageBytesMax) {}
 
@@ -98,6 +100,7 @@ base::Result<Intake::Adopted> Intake::adopt(AdoptedChannel channel) {
     connection.uid = room.channel->key().uid;
     connection.session = orphan.session;
     connection.known = true;
+    connection.awaited = true;
     connection.session_memfd = std::move(orphan.memfd);
     connection.region_known = connection.kept = static_cast<bool>(connection.session_memfd);
     connection.pidfd = std::move(orphan.pidfd);
@@ -146,8 +149,10 @@ uint32_t Intake::sessions_of(uid_t uid) const noexcept {
 
 int Intake::timeout_ms() const noexcept {
   if (census_) return 0;
-  if (greetings_ == 0 && questions_ == 0) return -1;
+  const uint64_t at_ns = std::min(hear_at_ns_, listening_ ? UINT64_MAX : hurry_at_ns_);
+  if (greetings_ == 0 && questions_ == 0 && at_ns == UINT64_MAX) return -1;
   uint64_t left_ns = questions_ > 0 ? next_census_.left_ns() : kGreetingNsMax;
+  if (at_ns != UINT64_MAX) left_ns = std::min(left_ns, at_ns - std::min(clock_(), at_ns));
   for (const auto& [id, connection] : connections_) {
     if (connection->state == Connection::State::greeting) left_ns = std::min(left_ns, connection->deadline.left_ns());
   }
@@ -185,6 +190,7 @@ void Intake::run() {
         handle_socket(*connection, events[static_cast<size_t>(i)].events);
       }
     }
+    hear_who_rests();
     expire_greetings();
     go_on_with_census();
   }
@@ -247,6 +253,7 @@ void Intake::accept_all() {
 // Who comes waits in the kernel's queue, which costs no descriptor.
 void Intake::listen_again(bool yes) {
   if (listening_ == yes) return;
+  if (!yes) hurry_at_ns_ = clock_() + kRestNs;
   epoll_event event{};
   event.events = yes ? EPOLLIN : 0U;
   event.data.u64 = kTagListener;
@@ -270,6 +277,17 @@ void Intake::greet(base::Fd socket) {
   ucred peer{};
   socklen_t bytes = sizeof peer;
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) return;
+  if (Guest* const one = guest(peer.uid); one != nullptr) {
+    if (!one->greetings.any(clock_())) {
+      // He is told, and tries again by himself. In the queue he would keep others out.
+      const layout::Refuse message = compose_refuse(
+          WARM_E_BUSY, "user " + std::to_string(peer.uid) + " attaches more often than others can bear", own_version());
+      (void)send_packet(socket.get(), bytes_of(message), {});
+      porters_.turn_away(std::move(socket));
+      return;
+    }
+    one->greetings.spend(1);
+  }
   make_room_for_greeting(peer.uid);
   Connection& connection = new_connection();
   connection.socket = std::move(socket);
@@ -295,10 +313,81 @@ void Intake::make_room_for_greeting(uid_t uid) {
     }
     WARM_ASSERT(oldest != nullptr);
     const uint64_t id = oldest->id;
-    handle_socket(*oldest, 0);  // what it has said already counts
+    if (may_speak(*oldest)) handle_socket(*oldest, 0);  // what it has said already counts
     Connection* still = find(id);
     if (still != nullptr && still->state == Connection::State::greeting) forget(*still);
   }
+}
+
+// ---- who makes us work (S18) -----------------------------------------------------------------------------------------------
+
+// None: the daemon's own user.
+Intake::Guest* Intake::guest(uid_t uid) {
+  if (uid == world_.own_uid || !WARM_RULE("daemon.messages_are_rationed")) return nullptr;
+  const uint64_t now_ns = clock_();
+  if (guests_.size() >= guests_max_ && !guests_.contains(uid)) {
+    std::erase_if(guests_, [&](auto& one) { return one.second.line.empty() && one.second.whole(now_ns); });
+    guests_max_ = std::max(kGuestsMax, 2 * guests_.size());
+  }
+  return &guests_.try_emplace(uid, now_ns).first->second;
+}
+
+bool Intake::may_speak(const Connection& connection) {
+  Guest* const one = guest(connection.uid);
+  if (one == nullptr) return true;
+  const uint64_t now_ns = clock_();
+  if (!one->messages.any(now_ns) && connection.session) {
+    one->messages.earn(
+        static_cast<int64_t>(std::min<uint64_t>(connection.session->channel->take_carried_out(), kMessages.at_once)));
+  }
+  return one->messages.any(now_ns) && one->listed.any(now_ns);
+}
+
+// Its socket stays as it is, for both threads: what is published meanwhile waits for a look at all lanes, or for the end of this.
+void Intake::rest(Connection& connection) {
+  if (std::exchange(connection.resting, true)) return;
+  hear_bell(connection, false);
+  guest(connection.uid)->line.push_back(connection.id);
+  hear_at_ns_ = std::min(hear_at_ns_, clock_() + kRestNs);
+}
+
+void Intake::hear_who_rests() {
+  if (!listening_) {
+    // Where no processor has time for those that were turned away, others must not wait for that behind them.
+    if (const uint64_t now_ns = clock_(); now_ns >= hurry_at_ns_) {
+      porters_.hurry();
+      hurry_at_ns_ = now_ns + kRestNs;
+    }
+    if (!porters_.behind()) listen_again(true);
+  }
+  if (hear_at_ns_ == UINT64_MAX || clock_() < hear_at_ns_) return;
+  hear_at_ns_ = UINT64_MAX;
+  for (auto& [uid, one] : guests_) hear_the_line(one);
+}
+
+void Intake::hear_the_line(Guest& one) {
+  // Who is not done after his turn stands behind the others.
+  for (size_t left = one.line.size(); left > 0; --left) {
+    Connection* connection = find(one.line.front());
+    if (connection != nullptr && connection->resting) {
+      if (!may_speak(*connection)) break;
+      connection->resting = false;
+      hear_bell(*connection, true);
+      one.line.pop_front();
+      handle_socket(*connection, EPOLLOUT);
+    } else {
+      one.line.pop_front();
+    }
+  }
+  if (!one.line.empty()) hear_at_ns_ = std::min(hear_at_ns_, clock_() + kRestNs);
+}
+
+// An edge that came meanwhile is told anew.
+void Intake::hear_bell(const Connection& connection, bool yes) noexcept {
+  if (!connection.socket || connection.state != Connection::State::open) return;
+  epoll_event event{};
+  event.events = (yes ? EPOLLIN : 0U) | EPOLLET;
+  (void)::epoll_ctl(doorbell_epoll_, EPOLL_CTL_MOD, connection.socket.get(), &event);
 }
 
 void Intake::leave_greeting(const Connection& connection) {
@@ -336,7 +425,7 @@ base::Status Intake::check_limits(uid_t uid) {
 }
 
 void Intake::rearm(Connection& connection) {
-  if (!connection.socket) return;
+  if (!connection.socket || connection.resting) return;
   epoll_event event{};
   event.events = kSocketEvents | (connection.segments || connection.sessions ? EPOLLOUT : 0U);
   event.data.u64 = tag_of(connection.id, kTagSocket);
@@ -349,8 +438,10 @@ void Intake::close_socket(Connection& connection) {
   std::erase(subscribers_, connection.socket.get());
   let_go_of(std::move(connection.socket), connection.uid);
   connection.fetch = 0;
+  connection.resting = false;
   connection.segments.reset();
   connection.lists_owed = 0;
+  connection.lists_given = 0;
   if (std::exchange(connection.question, std::nullopt)) --questions_;
   connection.counted.reset();
   connection.sessions.reset();
@@ -409,10 +500,15 @@ void Intake::end_session(Connection& connection) {
 
 void Intake::handle_socket(Connection& connection, uint32_t events) {
   const uint64_t id = connection.id;
+  Guest* const one = guest(connection.uid);
   if ((events & EPOLLOUT) != 0) flush_segments(connection);
   if ((events & EPOLLOUT) != 0) flush_sessions(connection);
   for (uint32_t i = 0; i < kPacketsPerEvent; ++i) {
     if (!connection.socket || connection.fetch != 0) return;
+    if (!may_speak(connection)) {
+      rest(connection);
+      return;
+    }
     if (connection.uid != world_.own_uid && look_at(connection.socket.get()) == Head::with_descriptors) {
       connection.fetch = ++fetches_;
       if (!porters_.fetch(connection.uid, connection.id, connection.fetch, connection.socket.get())) socket_gone(connection);
@@ -424,6 +520,7 @@ void Intake::handle_socket(Connection& connection, uint32_t events) {
       socket_gone(connection);
       return;
     }
+    if (one != nullptr) one->messages.spend(1);
     if (!handle_packet(connection, packet) || !may_go_on(id)) return;
   }
   rearm(connection);
@@ -440,6 +537,7 @@ void Intake::take_fetched() {
     Connection* connection = find(fetched->connection);
     if (connection == nullptr || connection->fetch != fetched->number) continue;  // its socket is gone
     connection->fetch = 0;
+    if (Guest* const one = guest(connection->uid); one != nullptr) one->messages.spend(1);
     if (fetched->packet.state == Packet::State::closed && fetched->packet.descriptors.empty()) {
       socket_gone(*connection);
       continue;
@@ -493,10 +591,7 @@ bool Intake::handle_packet(Connection& connection, Packet& packet) {
     case layout::MessageKind::put: handle_put(connection, message, packet.descriptors.front()); return false;
     case layout::MessageKind::bye: end_session(connection); return false;
     case layout::MessageKind::accept: handle_accept(connection, message); return static_cast<bool>(connection.socket);
-    case layout::MessageKind::segments_wanted:
-      mail_.to_store.post(Nudge{});
-      owe_list(connection);
-      return static_cast<bool>(connection.socket);
+    case layout::MessageKind::segments_wanted: owe_list(connection, true); return static_cast<bool>(connection.socket);
     case layout::MessageKind::sessions_wanted: {
       layout::SessionsWanted wanted;
       std::memcpy(&wanted, message.data(), sizeof wanted);
@@ -584,6 +679,9 @@ Intake::Resumption Intake::try_resume(Connection& connection, const layout::Hell
     earlier->pidfd = std::move(peer.pidfd);
   }
   WARM_FAILPOINT("daemon.handshake.resumed");
+  // Of a restart nobody is to pay for.
+  Guest* const one = guest(peer.uid);
+  if (std::exchange(earlier->awaited, false) && one != nullptr) one->greetings.earn(1);
   close_socket(*earlier);
   earlier->state = Connection::State::attaching;
   earlier->protocol_version = connection.protocol_version;
@@ -728,7 +826,7 @@ void Intake::handle(const Accepted& message) {
   Connection* connection = connection_of(*message.session);
   if (connection == nullptr || connection->state != Connection::State::open || connection->welcomes != message.welcome) return;
   keep(*connection);
-  owe_list(*connection);
+  owe_list(*connection, false);
   if (connection->socket && !connection->put_pending) rearm(*connection);
 }
 
@@ -754,15 +852,21 @@ void Intake::keep_the_rest() {
 }
 
 // Each question gets a list of its own, made after it was asked: whoever asks counts the answers.
-void Intake::owe_list(Connection& connection) {
+void Intake::owe_list(Connection& connection, bool asked) {
   ++connection.lists_owed;
+  connection.lists_given += asked ? 0 : 1;
   flush_segments(connection);
 }
 
 void Intake::flush_segments(Connection& connection) {
   while (connection.segments || connection.lists_owed > 0) {
+    // What was asked for comes when its user has something left; the connection rests before it is heard again.
+    const bool given = connection.segments ? connection.list_is_given : connection.lists_given > 0;
+    if (!given && !may_speak(connection)) return;
     if (!connection.segments) {
       connection.segments = snapshot_segments(*world_.published);
+      connection.list_is_given = given;
+      connection.lists_given -= given ? 1 : 0;
       --connection.lists_owed;
     }
     auto packet = compose_segments(*world_.published, *connection.segments);
@@ -782,6 +886,8 @@ void Intake::flush_segments(Connection& connection) {
         return;
       case Sent::sent: break;
     }
+    if (Guest* const one = guest(connection.uid); one != nullptr && !connection.list_is_given)
+      one->listed.spend(static_cast<int64_t>(packet->descriptors.size()));
     connection.segments->next = packet->next;
     if (packet->message.last != 0) connection.segments.reset();
   }
@@ -792,9 +898,13 @@ void Intake::flush_segments(Connection& connection) {
 // A step between two rounds of events, so that a census of many views keeps nobody waiting for long.
 void Intake::go_on_with_census() {
   if (census_) {
-    if (!census_->step(world_.view_bytes)) return;
+    const uint64_t begun_ns = base::monotonic_ns();
+    const bool done = census_->step(world_.view_bytes);
+    census_ns_ += base::monotonic_ns() - begun_ns;
+    if (!done) return;
     answer_census();
     census_.reset();
+    next_census_ = base::Deadline::after_ns(std::max(kCensusIntervalNs, std::exchange(census_ns_, 0) * kCensusRest));
   }
   if (questions_ > 0 && next_census_.passed()) begin_census();
 }

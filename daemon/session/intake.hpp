@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -24,6 +25,7 @@
 #include "base/clock.hpp"
 #include "base/error.hpp"
 #include "base/fd.hpp"
+#include "daemon/session/allowance.hpp"
 #include "daemon/session/census.hpp"
 #include "daemon/session/handshake.hpp"
 #include "daemon/session/messages.hpp"
@@ -32,9 +34,23 @@
 
 namespace warmtier::daemon::session {
 
+// S18: what another user than the daemon's own may make this thread do, with all his connections. A message costs some
+// microseconds, an attachment some hundreds, a descriptor in a list of segments two: together a hundredth of a processor each.
+//
+// Messages: a request that the store was asked about pays for one, so the bells of who puts cost nothing, at any speed. What is
+// left are watches, questions and bells for touches; who has nothing left is heard again every 100 ms: a few interruptions a
+// second with something to do, not one for each message.
+constexpr Rate kMessages{.at_once = 2048, .a_second = 1'000};
+// A thousand processes that begin at once are heard at once. One that comes back to the session that it had is not counted.
+constexpr Rate kGreetings{.at_once = 1024, .a_second = 10};
+// Descriptors in lists of segments that were asked for: a hundred sessions that all meet a new one, in a store of hundreds.
+constexpr Rate kListed{.at_once = 65'536, .a_second = 4'000};
+constexpr size_t kGuestsMax = 1024;  // beyond so many users those who owe nothing are forgotten
+
 class Intake {
  public:
-  Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_epoll);
+  using Clock = uint64_t (*)();
+  Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_epoll, Clock clock = base::monotonic_ns);
 
   // `listener` listens; SIGTERM, SIGINT and SIGHUP are blocked in every thread and come by a signalfd.
   base::Status open(base::Fd listener);
@@ -79,19 +95,42 @@ class Intake {
     bool accepted = false;  // the last welcome
     uint64_t welcomes = 0;
     uint64_t fetch = 0;  // of a packet that is received elsewhere; its socket is not read meanwhile. 0: none
+    bool resting = false;  // its user has nothing left: it is in his line, and neither thread hears its socket
     bool put_pending = false;
     uint64_t put_bytes = 0;  // of it in our memory
     std::optional<SegmentList> segments;  // on its way
     uint64_t lists_owed = 0;  // beside it
+    uint64_t lists_given = 0;  // of these, the first of each welcome, which nobody asked for
+    bool list_is_given = false;  // the one on its way
+    bool awaited = false;  // a session of an earlier daemon whose process has not come back yet
     std::optional<uint64_t> question;  // who holds what; the latest, to be answered by a census that begins after it
     std::optional<uint64_t> counted;  // the one that the census of now answers
     std::optional<SessionList> sessions;
+  };
+
+  // Another user than the daemon's own.
+  struct Guest {
+    explicit Guest(uint64_t now_ns) noexcept
+        : messages(kMessages, now_ns), greetings(kGreetings, now_ns), listed(kListed, now_ns) {}
+    [[nodiscard]] bool whole(uint64_t now_ns) const noexcept {
+      return messages.whole(now_ns) && greetings.whole(now_ns) && listed.whole(now_ns);
+    }
+    Allowance messages;
+    Allowance greetings;
+    Allowance listed;
+    std::deque<uint64_t> line;  // connections that wait to be heard, in their order
   };
 
   void accept_all();
   void accept_under_shortage();
   void greet(base::Fd socket);
   void make_room_for_greeting(uid_t uid);
+  Guest* guest(uid_t uid);
+  [[nodiscard]] bool may_speak(const Connection& connection);
+  void rest(Connection& connection);
+  void hear_the_line(Guest& guest);
+  void hear_who_rests();
+  void hear_bell(const Connection& connection, bool yes) noexcept;
   void leave_greeting(const Connection& connection);
   base::Status check_limits(uid_t uid);
   void handle_signal();
@@ -122,7 +161,7 @@ class Intake {
   void keep(Connection& connection);
   void keep_the_rest();
   void settle_without_socket(Connection& connection);
-  void owe_list(Connection& connection);
+  void owe_list(Connection& connection, bool asked);
   void flush_segments(Connection& connection);
   void flush_sessions(Connection& connection);
   void go_on_with_census();
@@ -149,6 +188,7 @@ class Intake {
   const Stage stage_;
   std::function<void()> reload_;
   const int doorbell_epoll_;
+  const Clock clock_;
   Rooms rooms_;
   base::Fd epoll_;
   base::Fd listener_;
@@ -163,12 +203,17 @@ class Intake {
   bool all_kept_ = true;  // false: the service manager had no room for something
   uint32_t greetings_ = 0;
   std::unordered_map<uid_t, uint32_t> greetings_of_;  // by user; their sum is greetings_
+  std::unordered_map<uid_t, Guest> guests_;
+  size_t guests_max_ = kGuestsMax;
+  uint64_t hear_at_ns_ = UINT64_MAX;  // who rests
+  uint64_t hurry_at_ns_ = 0;  // while nobody is accepted: those that were turned away have waited for long enough
   uint64_t large_bytes_ = 0;  // sum of put_bytes
   std::unordered_map<uid_t, uint64_t> large_bytes_of_;  // by user
   bool limit_logged_ = false;
   std::vector<std::byte> buffer_;
   std::optional<Census> census_;
   base::Deadline next_census_ = base::Deadline::after_ns(0);  // not sooner
+  uint64_t census_ns_ = 0;  // that the one of now has taken
   uint32_t questions_ = 0;  // connections with one that no census answers yet
 
   std::mutex subscribers_mutex_;

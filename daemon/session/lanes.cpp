@@ -50,6 +50,9 @@ Ticket ticket_state(const ResultCell& cell, uint64_t ticket) noexcept {
   return ticket - last > kTicketStepMax || ticket > layout::kRequestNumberMax ? Ticket::out_of_range : Ticket::open;
 }
 
+// Threads that wait for one ticket; where more of them sleep, the others look by themselves, as all do.
+constexpr int kWaitersOfACell = 64;
+
 }  // namespace
 
 store::Answer answer_to_bad_request(const RequestHeader& request, const RequestLimits& limits, bool in_lane) noexcept {
@@ -99,7 +102,7 @@ void Channel::wake(const Session& session, uint32_t cell_index, ResultCell& cell
   layout::store_relaxed(sleep, 0);
   WARM_FAILPOINT("daemon.wake.before");
   // The futex is the low half of the number, in our own file.
-  ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&cell.number), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+  ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&cell.number), FUTEX_WAKE, kWaitersOfACell, nullptr, nullptr, 0);
 }
 
 Served Channel::serve_lane(uint32_t lane, Executor& executor, const RequestLimits& limits, layout::StatusPage& status) {
@@ -112,6 +115,7 @@ Served Channel::serve_lane(uint32_t lane, Executor& executor, const RequestLimit
   Session* session = find_session(header.session_index, header.session);
   if (session == nullptr || header.cell >= layout::kCellsPerSession) {
     // Nobody can be answered: a session that has ended, or bytes that name none.
+    ++bad_;
     if (session != nullptr) layout::count(status.bad_requests);
     count_done(lane, number);
     return Served::answered;
@@ -120,13 +124,18 @@ Served Channel::serve_lane(uint32_t lane, Executor& executor, const RequestLimit
   switch (ticket_state(cell, header.ticket)) {
     case Ticket::open: break;
     case Ticket::out_of_range: layout::count(status.bad_requests); [[fallthrough]];
-    case Ticket::answered: count_done(lane, number); return Served::answered;
+    case Ticket::answered:
+      ++bad_;
+      count_done(lane, number);
+      return Served::answered;
   }
 
   Answer answer = answer_to_bad_request(header, limits, true);
   if (answer.status != WARM_OK) {
+    ++bad_;
     layout::count(status.bad_requests);
   } else if (session->access < access_needed(header)) {
+    ++bad_;
     answer.status = WARM_E_ACCESS;
     layout::count(status.refused);
   } else {
@@ -142,6 +151,7 @@ Served Channel::serve_lane(uint32_t lane, Executor& executor, const RequestLimit
                                .ticket = header.ticket,
                                .cell = header.cell};
     if (executor.execute(request, origin, answer) == Disposition::wait) return Served::stalled;
+    count_carried_out();
   }
   const bool result_first = WARM_RULE("daemon.result_before_done");
   if (result_first) answer_cell(cell, header.ticket, answer);
@@ -154,7 +164,7 @@ Served Channel::serve_lane(uint32_t lane, Executor& executor, const RequestLimit
 }
 
 bool Channel::serve(Executor& executor, const RequestLimits& limits, layout::StatusPage& status) {
-  if (!map_) return false;
+  if (!map_ || passed_over_) return false;
   const layout::CommitLine* const lines = commits();
   const uint64_t* const next = next_.data();
   uint32_t served = 0;
@@ -211,7 +221,7 @@ void Channel::retry_stalled() noexcept {
 }
 
 bool Channel::anything_published() const noexcept {
-  if (!map_) return false;
+  if (!map_ || passed_over_) return false;
   for (uint32_t lane = 0; lane < lanes_; ++lane) {
     const uint64_t number = next_[lane];
     if (layout::load_acquire(commits()[lane].seq[number % layout::kLaneEntries]) == number && stalled_[lane] == 0 && number != 0)
@@ -232,6 +242,7 @@ Served Channel::serve_socket(Executor& executor, const RequestLimits& limits, la
     return Served::answered;
   };
   if (header.cell >= layout::kCellsPerSession || header.session != session.number || header.session_index != session.index) {
+    ++bad_;
     layout::count(status.bad_requests);
     return done();
   }
@@ -239,11 +250,12 @@ Served Channel::serve_socket(Executor& executor, const RequestLimits& limits, la
   switch (ticket_state(cell, header.ticket)) {
     case Ticket::open: break;
     case Ticket::out_of_range: layout::count(status.bad_requests); [[fallthrough]];
-    case Ticket::answered: return done();
+    case Ticket::answered: ++bad_; return done();
   }
   Answer answer = request.refused != nullptr ? *request.refused : answer_to_bad_request(header, limits, false);
   if (answer.status != WARM_OK) {
     const bool bad = answer.status == WARM_E_INVALID || answer.status == WARM_E_LIMIT || answer.status == WARM_E_UNSUPPORTED;
+    ++bad_;
     layout::count(bad ? status.bad_requests : status.refused);
   } else {
     const store::Request whole{
@@ -256,6 +268,7 @@ Served Channel::serve_socket(Executor& executor, const RequestLimits& limits, la
                                .ticket = header.ticket,
                                .cell = header.cell};
     if (executor.execute(whole, origin, answer) == Disposition::wait) return Served::stalled;
+    count_carried_out();
   }
   answer_cell(cell, header.ticket, answer);
   done();

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -15,6 +16,7 @@
 #include <cerrno>
 #include <cstring>
 #include <future>
+#include <iterator>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -26,7 +28,8 @@ constexpr uint32_t kPacketsThrownAwayMax = 4096;
 constexpr int kWakeSignal = SIGURG;  // ignored by everybody who does not ask for it
 constexpr long kPatienceNs = 1'000'000;
 constexpr uint32_t kCloser = UINT32_MAX;
-constexpr uint32_t kClosesOnTheirWayMax = 64;
+constexpr uint32_t kIdleCloser = UINT32_MAX - 1;
+constexpr size_t kClosesPerJob = 64;
 
 enum class Order : uint32_t { fetch, close };
 struct Job {
@@ -154,12 +157,12 @@ void throw_away(int socket) noexcept {
   }
 }
 
-void work(const Ends& ends, uint32_t index, uint64_t memory_bytes_max) {
+void work(const Ends& ends, uint32_t index, uint64_t memory_bytes_max, const std::atomic<uint64_t>* let_go) {
   std::vector<std::byte> buffer(layout::kMessageBytesMax);
   for (;;) {
     Job job;
     iovec part{.iov_base = &job, .iov_len = sizeof job};
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
+    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kClosesPerJob * sizeof(int))> control{};
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
@@ -168,18 +171,23 @@ void work(const Ends& ends, uint32_t index, uint64_t memory_bytes_max) {
     const ssize_t got = ::recvmsg(ends.jobs, &message, MSG_CMSG_CLOEXEC);
     if (got < 0 && errno == EINTR) continue;
     if (got != static_cast<ssize_t>(sizeof job)) return;
-    int number = -1;
-    if (const cmsghdr* rights = CMSG_FIRSTHDR(&message); rights != nullptr)
-      std::memcpy(&number, CMSG_DATA(rights), sizeof number);
-    base::Fd socket(number);
+    const cmsghdr* const rights = CMSG_FIRSTHDR(&message);
+    const size_t count = rights == nullptr ? 0 : (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    if (let_go != nullptr) {
+      for (uint64_t seen = 0; (seen = let_go->load()) < job.number;) let_go->wait(seen);
+    }
     {
       const Impatience impatience;
-      if (job.order == Order::fetch) {
-        fetch(job, socket.get(), ends, index, memory_bytes_max, buffer);
-      } else {
-        throw_away(socket.get());
+      for (size_t i = 0; i < count; ++i) {
+        int number = -1;
+        std::memcpy(&number, CMSG_DATA(rights) + i * sizeof number, sizeof number);
+        const base::Fd socket(number);
+        if (job.order == Order::fetch) {
+          fetch(job, socket.get(), ends, index, memory_bytes_max, buffer);
+        } else {
+          throw_away(socket.get());
+        }
       }
-      socket.reset();
     }
     Reply done{};
     done.say = Say::done;
@@ -195,19 +203,19 @@ base::Result<std::pair<base::Fd, base::Fd>> new_pair() {
   return std::pair{base::Fd(ends[0]), base::Fd(ends[1])};
 }
 
-bool send_job(int jobs, const Job& job, int socket) noexcept {
+bool send_job(int jobs, const Job& job, std::span<const int> sockets) noexcept {
   iovec part{.iov_base = const_cast<Job*>(&job), .iov_len = sizeof job};
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kClosesPerJob * sizeof(int))> control{};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   message.msg_control = control.data();
-  message.msg_controllen = control.size();
+  message.msg_controllen = CMSG_SPACE(sockets.size_bytes());
   cmsghdr* rights = CMSG_FIRSTHDR(&message);
   rights->cmsg_level = SOL_SOCKET;
   rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sizeof socket);
-  std::memcpy(CMSG_DATA(rights), &socket, sizeof socket);
+  rights->cmsg_len = CMSG_LEN(sockets.size_bytes());
+  std::memcpy(CMSG_DATA(rights), sockets.data(), sockets.size_bytes());
   return ::sendmsg(jobs, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
 }
 
@@ -222,14 +230,16 @@ base::Status Porters::open(uint64_t memory_bytes_max) {
   if (!pair) return base::pass(std::move(pair));
   replies_ = std::move(pair->first);
   replies_in_ = std::move(pair->second);
-  auto closer = hire(kCloser);
-  if (!closer) return base::pass(std::move(closer));
-  closer_ = std::move(*closer);
+  for (Closer* closer : {&closer_, &idle_closer_}) {
+    auto porter = hire(closer == &closer_ ? kCloser : kIdleCloser, closer->let_go);
+    if (!porter) return base::pass(std::move(porter));
+    closer->porter = std::move(*porter);
+  }
   return {};
 }
 
 // The thread is never waited for: it ends when its jobs do, or is kept by what it closes.
-base::Result<Porters::Porter> Porters::hire(uint32_t index) {
+base::Result<Porters::Porter> Porters::hire(uint32_t index, LetGo let_go) {
   auto pair = new_pair();
   if (!pair) return base::pass(std::move(pair));
   Porter porter;
@@ -239,14 +249,18 @@ base::Result<Porters::Porter> Porters::hire(uint32_t index) {
   std::future<bool> own_table = settled.get_future();
   try {
     // The promise is the thread's: we may have its answer, and be gone, before it has done giving it.
-    std::thread([ends, index, bytes = memory_bytes_max_, settled = std::move(settled)]() mutable {
+    std::thread([ends, index, bytes = memory_bytes_max_, let_go = std::move(let_go), settled = std::move(settled)]() mutable {
+      const bool idle = index == kIdleCloser;
+      (void)::pthread_setname_np(::pthread_self(), idle ? "idle-closer" : index == kCloser ? "closer" : "porter");
+      const sched_param any{};
+      if (idle) (void)::sched_setscheduler(0, SCHED_IDLE, &any);  // of this thread
       sigset_t wake;
       ::sigemptyset(&wake);
       ::sigaddset(&wake, kWakeSignal);
       (void)::pthread_sigmask(SIG_UNBLOCK, &wake, nullptr);
       const bool own = leave_the_daemons_table(ends);
       settled.set_value(own);
-      work(ends, index, bytes);
+      work(ends, index, bytes, let_go.get());
       if (!own) ::close(ends.jobs);
     }).detach();
   } catch (const std::system_error&) {
@@ -273,7 +287,8 @@ Porters::Porter* Porters::porter_for(uid_t uid) {
 bool Porters::fetch(uid_t uid, uint64_t connection, uint64_t number, int socket) {
   Porter* porter = porter_for(uid);
   if (porter == nullptr) return false;
-  if (!send_job(porter->jobs.get(), {.order = Order::fetch, .connection = connection, .number = number}, socket)) return false;
+  if (!send_job(porter->jobs.get(), {.order = Order::fetch, .connection = connection, .number = number}, std::span(&socket, 1)))
+    return false;
   porter->uid = uid;
   ++porter->waiting;
   return true;
@@ -294,8 +309,9 @@ std::optional<Porters::Fetched> Porters::take(std::span<std::byte> buffer) {
     if (got < 0 && errno == EINTR) continue;
     if (got < static_cast<ssize_t>(sizeof reply)) return std::nullopt;
     if (reply.say == Say::done) {
-      --(reply.porter == kCloser ? closer_ : porters_[reply.porter]).waiting;
-      hand_on_closes();
+      Closer* const closer = reply.porter == kCloser ? &closer_ : reply.porter == kIdleCloser ? &idle_closer_ : nullptr;
+      --(closer != nullptr ? closer->porter : porters_[reply.porter]).waiting;
+      if (closer != nullptr) hand_on(*closer);
       continue;
     }
     Fetched fetched{.connection = reply.connection, .number = reply.number, .packet = {}};
@@ -323,18 +339,35 @@ std::optional<Porters::Fetched> Porters::take(std::span<std::byte> buffer) {
 
 void Porters::close(base::Fd socket) {
   (void)::shutdown(socket.get(), SHUT_RDWR);
-  to_close_.push_back(std::move(socket));
-  hand_on_closes();
+  closer_.sockets.push_back(std::move(socket));
+  hand_on(closer_);
 }
 
-// What finds no room stays with us until some of the others are closed: here it is never closed for the last time.
-void Porters::hand_on_closes() {
-  while (!to_close_.empty() && closer_.waiting < kClosesOnTheirWayMax) {
-    const bool sent =
-        send_job(closer_.jobs.get(), {.order = Order::close, .connection = 0, .number = 0}, to_close_.front().get());
-    if (!sent && closer_.waiting > 0) return;
-    closer_.waiting += sent ? 1 : 0;  // else nothing would ever say when to go on
-    to_close_.pop_front();
+void Porters::turn_away(base::Fd socket) {
+  (void)::shutdown(socket.get(), SHUT_RDWR);
+  idle_closer_.sockets.push_back(std::move(socket));
+  hand_on(idle_closer_);
+}
+
+void Porters::hurry() {
+  std::ranges::move(idle_closer_.sockets, std::back_inserter(closer_.sockets));
+  idle_closer_.sockets.clear();
+  hand_on(closer_);
+}
+
+// One job at a time, with all that have come meanwhile. What finds no room stays with us until it does: here it is never closed
+// for the last time.
+void Porters::hand_on(Closer& closer) {
+  while (!closer.sockets.empty() && closer.porter.waiting == 0) {
+    std::array<int, kClosesPerJob> numbers{};
+    const size_t count = std::min(numbers.size(), closer.sockets.size());
+    for (size_t i = 0; i < count; ++i) numbers[i] = closer.sockets[i].get();
+    const Job job{.order = Order::close, .connection = 0, .number = closer.jobs + 1};
+    if (!send_job(closer.porter.jobs.get(), job, std::span<const int>(numbers).first(count))) return;
+    ++closer.porter.waiting;
+    closer.sockets.erase(closer.sockets.begin(), closer.sockets.begin() + static_cast<ptrdiff_t>(count));
+    closer.let_go->store(++closer.jobs);
+    closer.let_go->notify_one();
   }
 }
 

@@ -5,15 +5,17 @@
 // Each of these threads has a table of descriptors of its own where the kernel allows that, so that one that is kept for ever
 // holds none of the daemon's: not the store lock above all. One thread works for one user at a time; what it is kept with keeps
 // that user waiting and nobody else. Closing a socket needs no descriptor out of it, and what lingers is interrupted: one thread
-// does that for everybody.
+// does that for everybody, and another one, when a processor has nothing better to do, for who was turned away.
 //
 // Thread law: the intake thread.
 #pragma once
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -26,6 +28,7 @@ namespace warmtier::daemon::session {
 
 constexpr uint32_t kPortersMax = 64;  // threads that receive; who is kept in one does not get a second
 constexpr size_t kClosesBehind = 64;
+constexpr size_t kTurnedAwayBehind = 256;
 constexpr uint32_t kFetchesPerUserMax = 64;  // that wait for one
 
 class Porters {
@@ -47,8 +50,13 @@ class Porters {
 
   // Its peer sees the end at once; what it had still sent is thrown away elsewhere.
   void close(base::Fd socket);
+  // The same when there is time for it: of who comes too often. hurry(): those that have waited since are closed now.
+  void turn_away(base::Fd socket);
+  void hurry();
   // So many wait to be closed that there should be no more of them; take() says when that is over.
-  [[nodiscard]] bool behind() const noexcept { return to_close_.size() >= kClosesBehind; }
+  [[nodiscard]] bool behind() const noexcept {
+    return closer_.sockets.size() >= kClosesBehind || idle_closer_.sockets.size() >= kTurnedAwayBehind;
+  }
 
  private:
   struct Porter {
@@ -56,15 +64,24 @@ class Porters {
     uid_t uid = 0;  // whom it works for, while it has something to do
     uint32_t waiting = 0;  // jobs without an end
   };
-  base::Result<Porter> hire(uint32_t index);
+  // The last job whose sockets are not open here any more. A closer waits for it, so that nothing is closed for the last time by
+  // us.
+  using LetGo = std::shared_ptr<std::atomic<uint64_t>>;
+  struct Closer {
+    Porter porter;
+    std::deque<base::Fd> sockets;  // that it has not been told of
+    uint64_t jobs = 0;
+    LetGo let_go = std::make_shared<std::atomic<uint64_t>>(0);
+  };
+  base::Result<Porter> hire(uint32_t index, LetGo let_go = nullptr);
   Porter* porter_for(uid_t uid);
-  void hand_on_closes();
+  static void hand_on(Closer& closer);
 
   uint64_t memory_bytes_max_ = 0;
   base::Fd replies_;
   base::Fd replies_in_;  // the porters' end
-  Porter closer_;
-  std::deque<base::Fd> to_close_;  // that the closer has not been told of
+  Closer closer_;
+  Closer idle_closer_;
   std::vector<Porter> porters_;
 };
 

@@ -1,6 +1,7 @@
 #include "daemon/session/results.hpp"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,6 +28,8 @@ base::Status Results::map() {
   auto mapped = base::WriteMapping::map(fd_.get(), layout::results_bytes(lanes_));
   if (!mapped) return base::pass(std::move(mapped));
   map_ = std::move(*mapped);
+  // A session's cells are some pages of many: reading ahead in the holes behind them costs more than all else of an attachment.
+  (void)::madvise(map_.data(), layout::results_bytes(lanes_), MADV_RANDOM);
   entries_ = reinterpret_cast<layout::SessionEntry*>(map_.data() + layout::results_sessions_offset(lanes_));
   cells_ = reinterpret_cast<layout::ResultCell*>(map_.data() + layout::results_cells_offset(lanes_));
   return {};

@@ -18,6 +18,7 @@ namespace {
 
 constexpr uint32_t kSocketPutsPerRound = 4;
 constexpr uint32_t kPidsInLog = 16;
+constexpr uint32_t kChannelsPerLook = 2;  // of each guest: between two parts of a look others are heard
 constexpr uint32_t kCellsASession = 16;  // of a step's: what looking at a session without pins is counted as
 
 // The futex is the low half, in our own page; clients wait on their read-only map of it.
@@ -28,17 +29,20 @@ void wake_all(uint64_t& word) noexcept {
 }  // namespace
 
 Sessions::Sessions(Executor& executor, Numbers& numbers, Mailboxes& mail, layout::StatusPage& status, const RequestLimits& limits,
-                   int channels_directory, base::Deadline orphan_grace)
+                   int channels_directory, base::Deadline orphan_grace, Clock clock)
     : executor_(executor),
       numbers_(numbers),
       mail_(mail),
       status_(status),
       limits_(limits),
       channels_directory_(channels_directory),
+      clock_(clock),
+      own_uid_(::geteuid()),
       orphan_grace_(orphan_grace) {}
 
 void Sessions::adopt(Channel* channel, const std::vector<std::shared_ptr<Session>>& orphans) {
   channels_.push_back(channel);
+  make_guest(*channel);
   for (const auto& session : orphans) {
     channel->restore_session(session);
     if (session->region) {
@@ -53,9 +57,23 @@ void Sessions::adopt(Channel* channel, const std::vector<std::shared_ptr<Session
 void Sessions::set_counts() {
   uint64_t sessions = 0;
   active_.clear();
+  own_.clear();
+  present_.clear();
+  for (auto& [uid, guest] : guests_) {
+    guest.polled.clear();
+    guest.warm.clear();
+  }
   for (Channel* channel : channels_) {
     sessions += channel->live_sessions().size();
-    if (!channel->live_sessions().empty() && channel->has_lanes()) active_.push_back(channel);
+    if (channel->live_sessions().empty() || !channel->has_lanes()) continue;
+    active_.push_back(channel);
+    Guest* const guest = channel->guest();
+    if (guest == nullptr) {
+      own_.push_back(channel);
+    } else {
+      guest->polled.push_back(channel);
+      if (guest->polled.size() == 1) present_.push_back(guest);
+    }
   }
   layout::store_relaxed(status_.sessions, sessions);
   layout::store_relaxed(status_.channels, channels_.size());
@@ -74,6 +92,7 @@ base::Status Sessions::attach(const std::shared_ptr<Session>& session) {
   if (!channel.published()) {
     if (auto s = channel.publish(channels_directory_, numbers_.take_channel_number()); !s) return s;
     channels_.push_back(&channel);
+    make_guest(channel);
   }
   session->number = numbers_.take_session_number();
   layout::SessionHeader& header = session->shared()->header;
@@ -139,6 +158,7 @@ bool Sessions::try_end(const std::shared_ptr<Session>& session) {
     WARM_FAILPOINT("daemon.sweep.before");
     const bool swept = !WARM_RULE("daemon.sweep_before_dead") || channel.sweep(executor_, limits_, status_);
     notify(channel);
+    charge(channel);
     if (!swept) return false;
     WARM_FAILPOINT("daemon.sweep.after");
     channel.take_last_touches(*session, executor_, status_);
@@ -175,6 +195,7 @@ bool Sessions::serve_put(Put& put) {
     const Served served = put.session->channel->serve_socket(executor_, limits_, status_, *put.session, put.put.request());
     if (served == Served::stalled) return false;
     notify(*put.session->channel);
+    charge(*put.session->channel);
   }
   mail_.to_intake.post(PutAnswered{.session = put.session});
   return true;
@@ -183,6 +204,14 @@ bool Sessions::serve_put(Put& put) {
 void Sessions::handle(Drop message) {
   WARM_ASSERT(message.channel->live_sessions().empty());
   std::erase(channels_, message.channel);
+  if (message.channel->guest() != nullptr) {
+    --message.channel->guest()->channels;
+    const uint64_t now_ns = clock_();
+    // Who comes back owes what he owed.
+    std::erase_if(guests_, [&](auto& one) {
+      return one.second.channels == 0 && one.second.bad.whole(now_ns) && one.second.touches.whole(now_ns);
+    });
+  }
   set_counts();
   mail_.to_intake.post(Dropped{.channel = message.channel});
 }
@@ -229,12 +258,84 @@ void Sessions::wake_watchers() noexcept {
 }
 void Sessions::handle(Stop) { stop_ = true; }
 
+// ---- who makes us work for nothing (S18) -------------------------------------------------------------------------------------
+
+void Sessions::make_guest(Channel& channel) {
+  const uid_t uid = channel.key().uid;
+  if (uid == own_uid_) return;
+  Guest& guest = guests_.try_emplace(uid, clock_()).first->second;
+  ++guest.channels;
+  channel.set_guest(&guest);
+}
+
+void Sessions::charge(Channel& channel) {
+  const uint32_t bad = channel.take_bad();
+  Guest* const guest = channel.guest();
+  if (bad == 0 || guest == nullptr || !WARM_RULE("daemon.bad_requests_are_rationed")) [[likely]]
+    return;
+  guest->bad.spend(bad);
+  const uint64_t now_ns = clock_();
+  if (guest->bad.any(now_ns)) return;
+  for (Channel* one : channels_) {
+    if (one->guest() == guest) one->pass_over(true);
+  }
+  look_again_ns_ = std::min(look_again_ns_, now_ns + kRestNs);
+}
+
+void Sessions::look_again() {
+  const uint64_t now_ns = clock_();
+  if (now_ns < look_again_ns_) return;
+  look_again_ns_ = UINT64_MAX;
+  for (Channel* channel : channels_) {
+    Guest* const guest = channel->guest();
+    if (guest == nullptr) continue;
+    channel->pass_over(channel->passed_over() && !guest->bad.any(now_ns));
+    channel->pass_over_touches(channel->touches_passed_over() && !guest->touches.any(now_ns));
+    if (channel->passed_over() || channel->touches_passed_over()) look_again_ns_ = now_ns + kRestNs;
+  }
+}
+
+bool Sessions::serve(Channel& channel) {
+  const bool any = channel.serve(executor_, limits_, status_);
+  notify(channel);
+  charge(channel);
+  return any;
+}
+
+bool Sessions::serve(Guest& guest) {
+  bool any = false;
+  if (!guest.many()) {
+    for (Channel* channel : guest.polled) any |= serve(*channel);
+    return any;
+  }
+  const uint64_t now_ns = clock_();
+  std::erase_if(guest.warm, [&](const Channel* channel) { return channel->warm_until_ns() <= now_ns; });
+  for (Channel* channel : guest.warm) {
+    if (!serve(*channel)) continue;
+    channel->set_warm_until_ns(now_ns + kWarmNs);
+    any = true;
+  }
+  Channel* const in_turn = guest.polled[guest.next++ % guest.polled.size()];
+  if (in_turn->warm_until_ns() > now_ns && std::ranges::find(guest.warm, in_turn) != guest.warm.end()) return any;
+  if (!serve(*in_turn)) return any;
+  in_turn->set_warm_until_ns(now_ns + kWarmNs);
+  guest.warm.push_back(in_turn);
+  return true;
+}
+
 bool Sessions::serve() {
   bool any = false;
-  for (Channel* channel : active_) {
-    any |= channel->serve(executor_, limits_, status_);
-    notify(*channel);
-  }
+  if (look_again_ns_ != UINT64_MAX) [[unlikely]]
+    look_again();
+  for (Channel* channel : own_) any |= serve(*channel);
+  for (Guest* guest : present_) any |= serve(*guest);
+  any |= serve_puts();
+  if (any && !ending_.empty()) any |= retry_ends();
+  return any;
+}
+
+bool Sessions::serve_puts() {
+  bool any = false;
   for (uint32_t i = 0; i < kSocketPutsPerRound && !puts_.empty() && !puts_stalled_; ++i) {
     if (!serve_put(puts_.front())) {
       puts_stalled_ = true;
@@ -243,13 +344,24 @@ bool Sessions::serve() {
     puts_.pop_front();
     any = true;
   }
-  if (any && !ending_.empty()) any |= retry_ends();
   return any;
 }
 
 bool Sessions::take_touches() {
   bool more = false;
-  for (Channel* channel : active_) more |= channel->take_touches(executor_, status_);
+  const uint64_t now_ns = clock_();
+  const auto take = [&](Channel& channel) {
+    more |= channel.take_touches(executor_, status_, now_ns);
+    if (channel.touches_passed_over()) look_again_ns_ = std::min(look_again_ns_, now_ns + kRestNs);
+  };
+  for (Channel* channel : own_) take(*channel);
+  for (Guest* guest : present_) {
+    if (guest->many()) {
+      take(*guest->polled[guest->touches_next++ % guest->polled.size()]);
+    } else {
+      for (Channel* channel : guest->polled) take(*channel);
+    }
+  }
   return more;
 }
 
@@ -268,17 +380,54 @@ bool Sessions::anything_stalled() const noexcept {
 
 bool Sessions::retry() {
   if (!anything_stalled()) return false;
-  for (Channel* channel : active_) channel->retry_stalled();
   puts_stalled_ = false;
-  bool any = serve();
+  bool any = false;
+  // All of them, and not one of each user's: what is not tried is no reason to stay awake.
+  for (Channel* channel : active_) {
+    if (!channel->any_stalled()) continue;
+    channel->retry_stalled();
+    any |= serve(*channel);
+  }
+  any |= serve_puts();
   if (!ending_.empty()) any |= retry_ends();
   return any;
 }
 
-bool Sessions::anything_published() const noexcept {
-  if (!puts_.empty() && !puts_stalled_) return true;
-  return std::ranges::any_of(active_,
-                             [](const Channel* channel) { return channel->anything_published() || channel->any_touches(); });
+Sessions::Look Sessions::look(uint32_t part) noexcept {
+  const auto asks = [](const Channel* channel) { return channel->anything_published() || channel->any_touches(); };
+  if (part == 0) return look_at_few(asks);
+  bool more = false;
+  for (Guest* guest : present_) {
+    const size_t end = std::min<size_t>(guest->polled.size(), size_t{part} * kChannelsPerLook);
+    for (size_t i = size_t{part - 1} * kChannelsPerLook; i < end; ++i) {
+      if (!asks(guest->polled[i])) continue;
+      guest->next = guest->touches_next = i;
+      return Look::published;
+    }
+    more |= end < guest->polled.size();
+  }
+  return more ? Look::more : Look::done;
+}
+
+template <typename Asks>
+Sessions::Look Sessions::look_at_few(const Asks& asks) const noexcept {
+  if ((!puts_.empty() && !puts_stalled_) || std::ranges::any_of(own_, asks)) return Look::published;
+  bool more = false;
+  for (const Guest* guest : present_) {
+    more |= guest->many();
+    for (const Channel* channel : guest->many() ? guest->warm : guest->polled) {
+      const bool few = channel->live_sessions().size() <= kSessionsAlwaysPolled;
+      if (few ? asks(channel) : channel->anything_published()) return Look::published;
+      more |= !few;
+    }
+  }
+  return more ? Look::more : Look::done;
+}
+
+bool Sessions::anything_published() noexcept {
+  for (uint32_t part = 0;; ++part) {
+    if (const Look seen = look(part); seen != Look::more) return seen == Look::published;
+  }
 }
 
 void Sessions::add_counters(Session& session) {

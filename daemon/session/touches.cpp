@@ -9,6 +9,8 @@ namespace warmtier::daemon::session {
 namespace {
 
 constexpr uint64_t kTouchesPerStep = 64;  // of one session
+constexpr size_t kSessionsPerStep = 64;   // of a guest's channel
+constexpr uint64_t kMarkCosts = 64;       // of what a guest has: one that has called us for nothing
 
 // Whether the daemon is to come. Hostile: a mark asks once, whatever the ring behind it holds.
 bool asks(const Session& session, uint64_t taken) noexcept {
@@ -20,14 +22,33 @@ bool asks(const Session& session, uint64_t taken) noexcept {
 }  // namespace
 
 bool Channel::any_touches() const noexcept {
+  if (touches_passed_over_) return false;
   return std::ranges::any_of(live_sessions_, [this](const Session* session) {
     return asks(*session, layout::load_relaxed(results_.entry(session->index).touches_taken));
   });
 }
 
-bool Channel::take_touches(Executor& executor, layout::StatusPage& status) {
+bool Channel::take_touches(Executor& executor, layout::StatusPage& status, uint64_t now_ns) {
+  if (touches_passed_over_) return false;
   bool more = false;
-  for (Session* session : live_sessions_) more |= take_touches_of(*session, executor, status);
+  const size_t all = live_sessions_.size();
+  const size_t count = guest_ == nullptr ? all : std::min(all, kSessionsPerStep);
+  // Others come first each time: what is left may not do for all.
+  const size_t first = all == 0 ? 0 : first_session_ % all;
+  first_session_ = first + count;
+  for (size_t i = 0; i < count; ++i) {
+    uint64_t most = kTouchesPerStep;
+    if (guest_ != nullptr) {
+      if (!guest_->touches.any(now_ns)) {
+        touches_passed_over_ = true;
+        return false;
+      }
+      most = std::min(most, static_cast<uint64_t>(guest_->touches.left()));
+    }
+    uint64_t taken = 0;
+    more |= take_touches_of(*live_sessions_[(first + i) % all], executor, status, most, taken);
+    if (guest_ != nullptr) guest_->touches.spend(static_cast<int64_t>(taken));
+  }
   return more;
 }
 
@@ -35,11 +56,13 @@ void Channel::take_last_touches(Session& session, Executor& executor, layout::St
   if (!session.region) return;
   // A ring's worth, however its head rises meanwhile.
   for (uint64_t step = 0; step * kTouchesPerStep < layout::kTouchEntries; ++step) {
-    if (!take_touches_of(session, executor, status)) return;
+    uint64_t taken = 0;
+    if (!take_touches_of(session, executor, status, kTouchesPerStep, taken)) return;
   }
 }
 
-bool Channel::take_touches_of(Session& session, Executor& executor, layout::StatusPage& status) {
+bool Channel::take_touches_of(Session& session, Executor& executor, layout::StatusPage& status, uint64_t most,
+                              uint64_t& ret_taken) {
   uint64_t& word = results_.entry(session.index).touches_taken;
   uint64_t taken = layout::load_relaxed(word);
   if (!asks(session, taken)) return false;
@@ -51,7 +74,9 @@ bool Channel::take_touches_of(Session& session, Executor& executor, layout::Stat
     layout::count(status.touches_dropped, head - taken - layout::kTouchEntries);
     taken = head - layout::kTouchEntries;
   }
-  const uint64_t end = std::min(head, taken + kTouchesPerStep);
+  const uint64_t end = std::min(head, taken + most);
+  // A mark behind which nothing stands is no touch of a client of ours.
+  ret_taken = end > taken ? end - taken : kMarkCosts;
   for (; taken < end; ++taken) {
     const layout::TouchEntry entry = layout::load_entry(ring.entries[taken % layout::kTouchEntries]);
     if (entry.position != static_cast<uint32_t>(taken)) {

@@ -36,6 +36,12 @@
 namespace warmtier::tests::hostile {
 namespace {
 
+// Nobody is passed over for long: what is looked for is what a request does.
+uint64_t later() {
+  static uint64_t now_ns = 0;
+  return now_ns += base::kNsPerSecond;
+}
+
 using namespace warmtier::daemon;
 using session::Channel;
 using session::RequestLimits;
@@ -211,7 +217,7 @@ class Yard {
         port_((world_.start(), *world_.store)) {
     require(mail_.to_store.open().has_value() && mail_.to_intake.open().has_value(), "eventfds");
     channels_.reset(::open(world_.path("channels").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    sessions_.emplace(port_, port_, mail_, world_.store->status(), kLimits, channels_.get(), base::Deadline::never());
+    sessions_.emplace(port_, port_, mail_, world_.store->status(), kLimits, channels_.get(), base::Deadline::never(), later);
     world_.store->set_pin_source(&*sessions_);
     port_.session_of = [this](const store::Origin& origin) { return session_of(origin); };
     open_quarter(honest_, 1000);

@@ -24,6 +24,7 @@
 #include "layout/describe.hpp"
 #include "layout/validate.hpp"
 #include "tests/support/lingering.hpp"
+#include "tests/support/omit.hpp"
 #include "tests/unit/session/fixture.hpp"
 
 using namespace warmtier;
@@ -34,6 +35,11 @@ using namespace warmtier::daemon::session::test;
 namespace {
 
 constexpr int kPatienceMs = 10'000;
+
+// The intake thread's, for allowances; it stands still but where a test says otherwise.
+std::atomic<uint64_t> g_now_ns{1};
+uint64_t now() { return g_now_ns.load(); }
+void pass(uint64_t ms) { g_now_ns.fetch_add(ms * base::kNsPerMs); }
 
 base::Fd some_memfd(uint64_t bytes, int seals) {
   base::Fd fd(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
@@ -84,7 +90,7 @@ class Door {
       if (auto s = read(memory.data(), 0, bytes); !s) return base::pass(std::move(s));
       return store::StagedContent();
     };
-    intake = std::make_unique<Intake>(world_, mail_, stage, epoll_.get());
+    intake = std::make_unique<Intake>(world_, mail_, stage, epoll_.get(), now);
     path_ = socket_directory.path() + "/sock";
     auto listener = listen_at(path_, 0600);
     cr_assert(listener.has_value());
@@ -103,7 +109,7 @@ class Door {
         (void)::epoll_wait(epoll_.get(), events, 4, -1);
         if (sessions_->take_mail()) return;
         sessions_->wake_watchers();
-        while (sessions_->serve()) {
+        while (sessions_->serve() || sessions_->anything_published()) {
         }
         rounds.fetch_add(1);
       }
@@ -1467,4 +1473,161 @@ Test(intake, want_of_descriptors_refuses_one_client_and_serves_the_next) {
   cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
   RawClient next(door.path());
   cr_assert(next.attach().has_value());
+}
+
+// ---- S18: who makes us work
+// ----------------------------------------------------------------------------------------------------
+
+namespace {
+
+using tests::support::failpoints_built;
+using tests::support::Omit;
+
+AccessRules administrators() {
+  AccessRules rules;
+  rules.others = layout::Access::admin;
+  return rules;
+}
+
+// All clients are another user's.
+struct Guesthouse : Door {
+  Guesthouse() : Door(2000, administrators(), ::getuid() + 1) { start(); }
+};
+
+// Of an administrator: each one that is heard is counted by the executor.
+layout::Watch heard() {
+  layout::Watch watch{};
+  watch.header = {.kind = static_cast<uint32_t>(layout::MessageKind::watch), .bytes = sizeof watch};
+  watch.sequence_after = watch.durable_after = layout::kWatchNothing;
+  watch.checkpoint = 1;
+  return watch;
+}
+
+void say(const RawClient& client, uint64_t times) {
+  const layout::Watch watch = heard();
+  for (uint64_t i = 0; i < times; ++i) cr_assert(::send(client.fd(), &watch, sizeof watch, 0) == sizeof watch);
+}
+
+constexpr uint64_t kBegun = 2;  // a hello and an accept are messages too
+constexpr auto kAtOnce = static_cast<uint64_t>(kMessages.at_once);
+
+void say_all(const Door& door, const RawClient& client) {
+  say(client, kAtOnce - kBegun);
+  cr_assert(comes([&] { return door.executor.checkpoints.load() == kAtOnce - kBegun; }));
+}
+
+void use_up_greetings(const Door& door, int64_t count = kGreetings.at_once - 1) {
+  for (int64_t i = 0; i < count; ++i) cr_assert(RawClient(door.path()).connected());
+}
+// The intake thread has done what had come before this: whoever attaches too often is answered at once.
+void await_turn(const Door& door) {
+  const RawClient client(door.path());
+  client.offer(RawClient::hello());
+  cr_assert(client.receive().has_value());
+}
+
+}  // namespace
+
+Test(intake, messages_of_another_user_beyond_his_share_are_heard_later) {
+  Guesthouse door;
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  client.take_segments();
+  use_up_greetings(door);
+  say_all(door, client);
+  say(client, 200);
+  const auto heard = [&] { return door.executor.checkpoints.load() - (kAtOnce - kBegun); };
+  await_turn(door);
+  cr_assert_eq(heard(), 0);
+  pass(100);
+  use_up_greetings(door, kGreetings.a_second / 10);
+  cr_assert(comes([&] { return heard() >= 100; }));
+  await_turn(door);
+  cr_assert_eq(heard(), 100);
+  pass(100);
+  cr_assert(comes([&] { return heard() == 200; }));
+}
+Test(intake, messages_of_another_user_beyond_his_share_are_heard_later__fails_without_the_rule, .disabled = !failpoints_built()) {
+  const Omit omit("daemon.messages_are_rationed");
+  Guesthouse door;
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  client.take_segments();
+  say(client, kAtOnce + 20);
+  cr_assert(comes([&] { return door.executor.checkpoints.load() == kAtOnce + 20; }));
+}
+
+Test(intake, requests_that_were_carried_out_pay_for_bells) {
+  Guesthouse door;
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  client.take_segments();
+  for (uint64_t i = 0; i < 2 * kAtOnce; ++i) {
+    client.lanes->publish(5, kFirst + i, client.request(0, kFirst + i, "id", 0), "id", "");
+    client.ring();
+    cr_assert(comes([&] { return layout::load_acquire(client.cell(0).number) == kFirst + i; }), "bell %lu is not heard", i);
+  }
+}
+
+Test(intake, bell_of_who_rests_is_heard_when_that_is_over) {
+  Guesthouse door;
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  client.take_segments();
+  say_all(door, client);
+  say(client, 1);  // it rests
+  client.lanes->publish(5, kFirst, client.request(0, kFirst, "id", 0), "id", "");
+  client.ring();
+  pass(100);
+  cr_assert(comes([&] { return layout::load_acquire(client.cell(0).number) == kFirst; }));
+}
+
+Test(intake, messages_of_our_own_user_are_not_rationed) {
+  Door door;
+  door.start();
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  client.take_segments();
+  say(client, 2 * kAtOnce);
+  cr_assert(comes([&] { return door.executor.checkpoints.load() == 2 * kAtOnce; }));
+}
+
+Test(intake, who_attaches_too_often_is_told_and_may_come_again) {
+  Guesthouse door;
+  for (int64_t i = 0; i < kGreetings.at_once; ++i) cr_assert(RawClient(door.path()).connected());
+  {
+    RawClient client(door.path());
+    client.offer(RawClient::hello());
+    const auto answer = client.receive();
+    cr_assert(answer && answer->kind() == layout::MessageKind::refuse);
+    cr_assert_eq(answer->as<layout::Refuse>().code, WARM_E_BUSY);
+    cr_assert(!client.receive().has_value());
+  }
+  pass(100);
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+}
+
+Test(intake, lists_of_segments_beyond_the_share_of_a_user_come_later) {
+  Guesthouse door;
+  RawClient client(door.path());
+  cr_assert(client.attach().has_value());
+  client.take_segments();
+  use_up_greetings(door);
+  const layout::SegmentsWanted wanted{
+      {.kind = static_cast<uint32_t>(layout::MessageKind::segments_wanted), .bytes = sizeof wanted}};
+  constexpr uint64_t kDescriptors = layout::kSegmentsPerMessage + 5;
+  for (uint64_t left = kListed.at_once; left > 0; left -= std::min(left, kDescriptors)) {
+    client.send(wanted);
+    if (left >= kDescriptors) client.take_segments();
+  }
+  // The last one has begun.
+  cr_assert_eq(client.receive()->as<layout::Segments>().last, 0);
+  client.send(wanted);
+  await_turn(door);
+  pollfd look{.fd = client.fd(), .events = POLLIN, .revents = 0};
+  cr_assert_eq(::poll(&look, 1, 0), 0);
+  pass(1000);
+  client.take_segments();
+  client.take_segments();
 }

@@ -313,3 +313,50 @@ Test(lanes, numbers_end_below_the_last_one) {
   cr_assert(!(*channel)->anything_published());
   cr_assert_eq(s.executor.executed.size(), 1);
 }
+
+// S18: what the store was not asked about. A condition that does not hold is an answer like any other.
+Test(lanes, requests_that_are_answered_without_the_store_are_counted_as_bad) {
+  Workplace s;
+  auto reader = s.add_session(1, layout::Access::read);
+  const auto good = LaneWriter::put(s.session(), 0, kFirst, "x", "");
+  struct Case {
+    const char* name;
+    layout::RequestHeader header;
+    uint32_t bad;
+  };
+  auto nobody = good;
+  nobody.session += 100;
+  auto cell = good;
+  cell.cell = layout::kCellsPerSession;
+  auto far = good;
+  far.ticket = ~uint64_t{0};
+  auto invalid = good;
+  invalid.operation = 99;
+  const auto forbidden = LaneWriter::put(*reader, 0, kFirst, "x", "");
+  auto again = good;
+  again.ticket = kFirst;
+  auto next = good;
+  next.ticket = kFirst + 1;
+  const Case cases[] = {{"no session", nobody, 1}, {"no cell", cell, 1},          {"far ticket", far, 1}, {"wrong", invalid, 1},
+                        {"answered", again, 1},    {"not allowed", forbidden, 1}, {"EXISTS", next, 0}};
+  s.executor.answer_status = WARM_E_EXISTS;
+  for (const Case& c : cases) {
+    s.lanes->publish(0, s.done(0) + 1, c.header, "x", "");
+    cr_assert(s.serve());
+    cr_assert_eq(s.channel->take_bad(), c.bad, "%s", c.name);
+  }
+  cr_assert_eq(s.executor.executed.size(), 1);
+  cr_assert_eq(s.channel->carried_out(), 1);
+}
+
+Test(lanes, channel_that_is_passed_over_is_no_reason_to_stay_awake_and_keeps_what_is_published) {
+  Workplace s;
+  s.lanes->publish(0, kFirst, LaneWriter::put(s.session(), 0, kFirst, "x", ""), "x", "");
+  s.channel->pass_over(true);
+  cr_assert(!s.serve());
+  cr_assert(!s.channel->anything_published());
+  s.channel->pass_over(false);
+  cr_assert(s.channel->anything_published());
+  cr_assert(s.serve());
+  cr_assert_eq(s.executor.executed.size(), 1);
+}

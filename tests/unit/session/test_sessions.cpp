@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "tests/support/omit.hpp"
 #include "tests/unit/session/fixture.hpp"
@@ -15,6 +16,11 @@ using tests::support::Omit;
 
 namespace {
 
+uint64_t g_now_ns = 1;
+uint64_t now() { return g_now_ns; }
+
+const uid_t kAnother = ::geteuid() + 1;
+
 struct House {
   TemporaryDirectory directory;
   NotingExecutor executor;
@@ -24,24 +30,29 @@ struct House {
   std::unique_ptr<Sessions> sessions;
   std::unique_ptr<LaneWriter> lanes;
 
-  House() {
+  explicit House(uid_t uid = ::geteuid()) {
     cr_assert(mail.to_store.open().has_value());
     cr_assert(mail.to_intake.open().has_value());
-    channel = std::move(*Channel::create(directory.fd(), identity(),
-                                         {.uid = ::getuid(), .namespace_device = 1, .namespace_inode = 2}, layout::kLanesMin));
+    channel = make_channel(uid);
     lanes = std::make_unique<LaneWriter>(channel->lanes_fd(), channel->lanes());
-    sessions = std::make_unique<Sessions>(executor, executor, mail, status, kLimits, directory.fd(), base::Deadline::never());
+    sessions =
+        std::make_unique<Sessions>(executor, executor, mail, status, kLimits, directory.fd(), base::Deadline::never(), now);
   }
-  std::shared_ptr<Session> attach(uint32_t index, bool accept = true) {
+  [[nodiscard]] std::unique_ptr<Channel> make_channel(uid_t uid) const {
+    return std::move(*Channel::create(directory.fd(), identity(), {.uid = uid, .namespace_device = 1, .namespace_inode = 2},
+                                      layout::kLanesMin));
+  }
+  std::shared_ptr<Session> attach(uint32_t index, bool accept = true) { return attach(*channel, index, accept); }
+  std::shared_ptr<Session> attach(Channel& to, uint32_t index, bool accept = true) {
     auto session = std::make_shared<Session>();
-    session->channel = channel.get();
+    session->channel = &to;
     session->index = index;
     session->access = layout::Access::write;
     session->process = {.pid = 77, .start_time = 5, .pidfs_inode = 6};
     auto memfd = base::make_memfd("test-session", sizeof(layout::SessionRegion));
     session->memfd = *base::inode_of(memfd->get());
     session->region = std::move(*base::WriteMapping::map(memfd->get(), sizeof(layout::SessionRegion)));
-    cr_assert(channel->prepare_session(index).has_value());
+    cr_assert(to.prepare_session(index).has_value());
     mail.to_store.post(Attach{.session = session});
     if (accept) mail.to_store.post(Accept{.session = session});
     sessions->take_mail();
@@ -109,6 +120,71 @@ size_t pin_seen_when_a_session_is_handed_back_in_the_middle() {
 
 constexpr size_t kEndedReply = 1;
 constexpr size_t kAcceptedReply = 2;
+
+// A client that keeps a request that names no operation in every lane; it counts how many of them were looked at.
+class Scribbler {
+ public:
+  Scribbler(Channel& channel, const Session& session)
+      : channel_(channel), session_(session), lanes_(channel.lanes_fd(), channel.lanes()), published_(channel.lanes()) {}
+  void fill_all() {
+    for (uint32_t lane = 0; lane < channel_.lanes(); ++lane) {
+      const uint64_t done = channel_.results().done_line(lane).done;
+      if (published_[lane] > done) continue;
+      if (published_[lane] != 0) ++looked_at_;
+      published_[lane] = done + 1;
+      auto header = LaneWriter::put(session_, 0, kFirst, "x", "");
+      header.session += 1000;
+      lanes_.publish(lane, done + 1, header, "x", "");
+    }
+  }
+  [[nodiscard]] uint64_t looked_at() {
+    fill_all();
+    return looked_at_;
+  }
+
+ private:
+  Channel& channel_;
+  const Session& session_;
+  LaneWriter lanes_;
+  std::vector<uint64_t> published_;
+  uint64_t looked_at_ = 0;
+};
+
+void use_up(House& house, Scribbler& scribbler) {
+  do scribbler.fill_all();
+  while (house.sessions->serve() || house.sessions->anything_published());
+}
+
+// How many bad requests of a user are looked at until nothing is served any more, and then within ten seconds; nullopt: there is
+// no end to it.
+struct LookedAt {
+  uint64_t at_once = 0;
+  uint64_t in_ten_seconds = 0;
+};
+std::optional<LookedAt> bad_requests_looked_at(uid_t uid) {
+  House house(uid);
+  auto session = house.attach(0);
+  Scribbler scribbler(*house.channel, *session);
+  const auto serve_until_it_rests = [&] {
+    for (int round = 0; round < 1000; ++round) {
+      scribbler.fill_all();
+      if (!house.sessions->serve()) return true;
+    }
+    return false;
+  };
+  if (!serve_until_it_rests()) return std::nullopt;
+  LookedAt looked_at{.at_once = scribbler.looked_at()};
+  const uint64_t end_ns = g_now_ns + 10 * base::kNsPerSecond;
+  while (g_now_ns < end_ns) {
+    cr_assert(!house.sessions->anything_published(), "it is a reason to stay awake");
+    const uint64_t wake_at_ns = house.sessions->wake_at_ns();
+    cr_assert(wake_at_ns > g_now_ns && wake_at_ns <= g_now_ns + kRestNs, "it is never looked at again");
+    g_now_ns = wake_at_ns;
+    cr_assert(serve_until_it_rests());
+  }
+  looked_at.in_ten_seconds = scribbler.looked_at() - looked_at.at_once;
+  return looked_at;
+}
 
 }  // namespace
 
@@ -316,4 +392,169 @@ Test(sessions, orphan_grace_that_has_passed_gives_the_slots_up) {
   Sessions next(house.executor, house.executor, house.mail, status, kLimits, house.directory.fd(), base::Deadline::after_ns(0));
   next.adopt(adopted->get(), {orphan});
   cr_assert(next.complete());
+}
+
+// S18. A round more than that: it is counted behind it.
+Test(sessions, bad_requests_of_another_user_are_looked_at_so_often) {
+  const auto looked_at = bad_requests_looked_at(kAnother);
+  cr_assert(looked_at.has_value());
+  cr_assert_geq(looked_at->at_once, kBadRequests.at_once);
+  cr_assert_lt(looked_at->at_once, kBadRequests.at_once + kRequestsPerRound);
+  cr_assert_geq(looked_at->in_ten_seconds, 10 * kBadRequests.a_second - 2 * kRequestsPerRound);
+  cr_assert_leq(looked_at->in_ten_seconds, 10 * kBadRequests.a_second + kRequestsPerRound);
+}
+Test(sessions, bad_requests_of_another_user_are_looked_at_so_often__fails_without_the_rule, .disabled = !failpoints_built()) {
+  const Omit omit("daemon.bad_requests_are_rationed");
+  cr_assert(!bad_requests_looked_at(kAnother).has_value());
+}
+
+Test(sessions, bad_requests_of_our_own_user_are_not_rationed) { cr_assert(!bad_requests_looked_at(::geteuid()).has_value()); }
+
+Test(sessions, who_is_passed_over_takes_nothing_from_others_and_is_served_later) {
+  House house(kAnother);
+  auto bad = house.attach(0);
+  auto other_channel = house.make_channel(kAnother);  // of the same user
+  auto third_channel = house.make_channel(kAnother + 1);
+  auto same_user = house.attach(*other_channel, 0);
+  auto another_user = house.attach(*third_channel, 0);
+  Scribbler scribbler(*house.channel, *bad);
+  use_up(house, scribbler);
+  const LaneWriter of_same(other_channel->lanes_fd(), other_channel->lanes());
+  const LaneWriter of_another(third_channel->lanes_fd(), third_channel->lanes());
+  of_same.publish(7, kFirst, LaneWriter::put(*same_user, 0, kFirst, "same", ""), "same", "");
+  of_another.publish(7, kFirst, LaneWriter::put(*another_user, 0, kFirst, "another", ""), "another", "");
+  cr_assert(house.sessions->anything_published());
+  cr_assert(house.sessions->serve());
+  cr_assert(house.executor.executed.size() == 1 && house.executor.executed[0].id == "another");
+  cr_assert(!house.sessions->anything_published());
+  // All channels of a user are one.
+  while (house.executor.executed.size() == 1) {
+    cr_assert(house.sessions->wake_at_ns() != UINT64_MAX || house.sessions->anything_published(), "it is lost");
+    if (house.sessions->wake_at_ns() != UINT64_MAX) g_now_ns = house.sessions->wake_at_ns();
+    (void)house.sessions->serve();
+    cr_assert_lt(g_now_ns, base::kNsPerSecond);
+  }
+  cr_assert(house.executor.executed[1].id == "same");
+}
+
+Test(sessions, what_nobody_does_wrong_any_more_lets_the_store_thread_sleep) {
+  House house(kAnother);
+  auto session = house.attach(0);
+  {
+    Scribbler scribbler(*house.channel, *session);
+    use_up(house, scribbler);
+  }
+  while (house.sessions->wake_at_ns() != UINT64_MAX) {
+    g_now_ns = house.sessions->wake_at_ns();
+    while (house.sessions->serve());
+    cr_assert_lt(g_now_ns, 10 * base::kNsPerSecond);
+  }
+  cr_assert(!house.sessions->anything_published());
+}
+
+Test(sessions, session_of_who_is_passed_over_ends_all_the_same) {
+  House house(kAnother);
+  auto session = house.attach(0);
+  Scribbler scribbler(*house.channel, *session);
+  use_up(house, scribbler);
+  house.lanes->publish(0, house.channel->results().done_line(0).done + 1, LaneWriter::put(*session, 0, kFirst, "last", ""),
+                       "last", "");
+  house.mail.to_store.post(End{.session = session});
+  house.sessions->take_mail();
+  cr_assert_eq(house.channel->results().entry(0).state, static_cast<uint32_t>(layout::SessionState::dead));
+  cr_assert(house.executor.executed.size() == 1 && house.executor.executed[0].id == "last");
+}
+
+Test(sessions, who_gives_his_channel_up_owes_what_he_owed) {
+  House house(kAnother);
+  auto session = house.attach(0);
+  {
+    Scribbler scribbler(*house.channel, *session);
+    use_up(house, scribbler);
+  }
+  house.mail.to_store.post(End{.session = session});
+  house.mail.to_store.post(Drop{.channel = house.channel.get()});
+  house.sessions->take_mail();
+  auto next = house.make_channel(kAnother);
+  auto comes_back = house.attach(*next, 0);
+  Scribbler scribbler(*next, *comes_back);
+  use_up(house, scribbler);
+  cr_assert_leq(scribbler.looked_at(), kRequestsPerRound);
+}
+
+Test(sessions, touches_of_another_user_are_taken_so_fast) {
+  House house(kAnother);
+  auto session = house.attach(0);
+  layout::TouchRing& ring = session->shared()->touches;
+  ring.head = ring.asked = kFirst;
+  const auto touch_without_end = [&] {
+    for (int round = 0; round < 1000; ++round) {
+      ring.asked = ring.head += layout::kTouchEntries / 2;  // what was never filled in costs the same
+      const uint64_t before = house.status.touches_dropped;
+      (void)house.sessions->take_touches();
+      if (house.status.touches_dropped == before) return;
+    }
+    cr_assert_fail("there is no end to it");
+  };
+  touch_without_end();
+  cr_assert(!house.sessions->anything_published(), "it is a reason to stay awake");
+  cr_assert_leq(house.sessions->wake_at_ns(), g_now_ns + kRestNs);
+  const uint64_t dropped = house.status.touches_dropped;
+  g_now_ns = house.sessions->wake_at_ns();
+  (void)house.sessions->serve();
+  (void)house.sessions->take_touches();
+  cr_assert_gt(house.status.touches_dropped, dropped);
+}
+
+// One of them in each round, and none of them is forgotten.
+Test(sessions, channels_of_another_user_are_served_in_turn) {
+  constexpr size_t kChannels = 11;
+  House house(kAnother);
+  std::vector<std::unique_ptr<Channel>> channels;
+  std::vector<std::shared_ptr<Session>> sessions;
+  std::vector<std::unique_ptr<LaneWriter>> lanes;
+  for (size_t i = 0; i < kChannels; ++i) {
+    channels.push_back(house.make_channel(kAnother));
+    sessions.push_back(house.attach(*channels[i], 0));
+    lanes.push_back(std::make_unique<LaneWriter>(channels[i]->lanes_fd(), channels[i]->lanes()));
+    lanes[i]->publish(3, kFirst, LaneWriter::put(*sessions[i], 0, kFirst, "x", ""), "x", "");
+  }
+  for (size_t i = 1; i <= kChannels; ++i) {
+    cr_assert(house.sessions->serve());
+    cr_assert_eq(house.executor.executed.size(), i);
+  }
+  cr_assert(!house.sessions->anything_published());
+  // Whatever one is looked for finds comes next.
+  for (const size_t i : {7U, 2U, 10U, 0U}) {
+    g_now_ns += kWarmNs;
+    cr_assert(!house.sessions->serve());
+    lanes[i]->publish(3, kFirst + 1, LaneWriter::put(*sessions[i], 0, kFirst + 1, "y", ""), "y", "");
+    cr_assert(house.sessions->look(0) == Sessions::Look::more);
+    cr_assert(house.sessions->anything_published());
+    const size_t before = house.executor.executed.size();
+    cr_assert(house.sessions->serve());
+    cr_assert_eq(house.executor.executed.size(), before + 1);
+    // From then on it is looked at in each round, for a while.
+    lanes[i]->publish(4, kFirst, LaneWriter::put(*sessions[i], 1, kFirst, "z", ""), "z", "");
+    cr_assert(house.sessions->look(0) == Sessions::Look::published);
+    cr_assert(house.sessions->serve());
+  }
+}
+
+Test(sessions, what_waits_in_several_channels_of_a_user_is_no_reason_to_stay_awake) {
+  House house(kAnother);
+  auto other_channel = house.make_channel(kAnother);
+  auto one = house.attach(0);
+  auto other = house.attach(*other_channel, 0);
+  const LaneWriter of_other(other_channel->lanes_fd(), other_channel->lanes());
+  house.executor.full = true;
+  house.lanes->publish(3, kFirst, LaneWriter::put(*one, 0, kFirst, "x", ""), "x", "");
+  of_other.publish(3, kFirst, LaneWriter::put(*other, 0, kFirst, "y", ""), "y", "");
+  while (house.sessions->anything_published()) (void)house.sessions->serve();
+  cr_assert(house.sessions->anything_stalled());
+  cr_assert(!house.sessions->retry());
+  cr_assert(!house.sessions->anything_published());
+  house.executor.full = false;
+  cr_assert(house.sessions->retry());
+  cr_assert_eq(house.executor.executed.size(), 2);
 }

@@ -23,7 +23,7 @@ struct Ring {
   layout::TouchRing& ring;
 };
 
-bool take(Workplace& s) { return s.channel->take_touches(s.executor, s.status); }
+bool take(Workplace& s) { return s.channel->take_touches(s.executor, s.status, 0); }
 
 }  // namespace
 
