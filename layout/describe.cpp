@@ -407,7 +407,8 @@ static_assert(complete(kTouchRing, sizeof(TouchRing)));
 constexpr Field kSessionRegion[] = {
     WARM_FIELD(SessionRegion, header, "SessionHeader"),
     WARM_FIELD(SessionRegion, counters, "SessionCounters"),
-    WARM_FIELD(SessionRegion, sleep, "one word per result cell: 1: a thread sleeps on it; the daemon clears it before it wakes"),
+    WARM_FIELD(SessionRegion, sleep,
+               "one word per result cell: how many threads sleep on it; the daemon looks at it after each answer"),
     WARM_FIELD(SessionRegion, notify, "1: a byte on the socket with the next answer; the daemon clears it before it sends"),
     WARM_FIELD(SessionRegion, reserved0, kZero),
     WARM_FIELD(SessionRegion, touches, "TouchRing"),

@@ -534,7 +534,7 @@ struct TouchRing {
 struct SessionRegion {
   SessionHeader header;
   SessionCounters counters;
-  uint32_t sleep[kCellsPerSession];  // per result cell: 1 = a thread sleeps on it; the daemon clears it before it wakes
+  uint32_t sleep[kCellsPerSession];  // per result cell: how many threads sleep on it. writer: client
   uint32_t notify;  // 1 = a byte on the socket with the next answer; the daemon clears it before it sends
   uint8_t reserved0[kPageBytes - kCellsPerSession * 4 - 4];
   TouchRing touches;

@@ -86,12 +86,12 @@ class Wait {
 // Sleeps until the daemon wakes the cell, or for a while.
 void doze(const Awaited& awaited, uint64_t ns) noexcept {
   uint32_t& sleep_word = awaited.link->region().sleep[awaited.cell];
-  layout::store_relaxed(sleep_word, 1);
+  layout::fetch_add(sleep_word, 1);
   WARM_STEP("client.sleep_word_set");
   layout::fence_full();
   const uint64_t seen = layout::load_acquire(awaited.result().number);
   if (seen < awaited.number) futex_wait_shared(&awaited.result().number, static_cast<uint32_t>(seen), ns);
-  layout::store_relaxed(sleep_word, 0);
+  layout::fetch_add(sleep_word, ~uint32_t{0});  // one less
   WARM_STEP("client.sleep_word_cleared");
 }
 

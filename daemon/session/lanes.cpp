@@ -99,7 +99,8 @@ void Channel::wake(const Session& session, uint32_t cell_index, ResultCell& cell
   }
   uint32_t& sleep = region.sleep[cell_index];
   if (layout::load_relaxed(sleep) == 0) return;
-  layout::store_relaxed(sleep, 0);
+  // It counts the cell's sleepers, of the next request too, who would not be woken if it were cleared here.
+  if (!WARM_RULE("daemon.leaves_the_sleep_word")) layout::store_relaxed(sleep, 0);
   WARM_FAILPOINT("daemon.wake.before");
   // The futex is the low half of the number, in our own file.
   ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&cell.number), FUTEX_WAKE, kWaitersOfACell, nullptr, nullptr, 0);

@@ -8,21 +8,19 @@
  * Claim: everybody who asked is answered and awake in the end.
  * Not here: a socket that is full (it is readable then), a daemon that is replaced.
  *
- * The daemon clears the sleep word before it wakes. So one that is slow with the wake-up for one answer may clear the word that the same
- * cell's next sleeper has just set, and wake him before he sleeps: nobody wakes him then, but he looks by himself when his slice is over.
- * If the word were the client's alone, no slice were needed while the daemon lives; the fences are looked at that way.
+ * Slices (N4) are for a daemon that is killed. While it lives none is needed; most runs are without, so that a lost wake-up shows.
  *
  * run: holds, quick: -DREQUESTS=1
  * run: holds: -DREQUESTS=2
- * run: sticks N4 client.wait_in_slices: -DREQUESTS=2 -DNO_SLICES
- * run: holds: -DREQUESTS=2 -DNO_SLICES -DWORD_IS_THE_CLIENTS
- * run: sticks L6, quick: -DREQUESTS=1 -DNO_SLICES -DWORD_IS_THE_CLIENTS -DNO_FENCE_AFTER_PUBLISH
- * run: sticks L6, quick: -DREQUESTS=1 -DNO_SLICES -DWORD_IS_THE_CLIENTS -DNO_FENCE_BEFORE_THE_LOOK
- * run: sticks L6, quick: -DREQUESTS=1 -DNO_SLICES -DWORD_IS_THE_CLIENTS -DNO_LOOK_BEFORE_THE_SLEEP
- * run: sticks L6 client.each_sleep_is_rung, quick: -DREQUESTS=2 -DNO_SLICES -DWORD_IS_THE_CLIENTS -DRUNG_FOR_ONE_SLEEP
- * run: sticks L6: -DREQUESTS=1 -DNO_SLICES -DWORD_IS_THE_CLIENTS -DNO_FENCE_BEFORE_DOZING
- * run: sticks L6: -DREQUESTS=1 -DNO_SLICES -DWORD_IS_THE_CLIENTS -DNO_FENCE_AFTER_THE_ANSWER
- * run: sticks N1 client.wait_with_what_was_seen: -DREQUESTS=1 -DNO_SLICES -DWORD_IS_THE_CLIENTS -DDOZES_WITHOUT_COMPARING
+ * run: holds: -DREQUESTS=2 -DNO_SLICES
+ * run: sticks L17 daemon.leaves_the_sleep_word: -DREQUESTS=2 -DNO_SLICES -DDAEMON_CLEARS_THE_WORD
+ * run: sticks L6, quick: -DREQUESTS=1 -DNO_SLICES -DNO_FENCE_AFTER_PUBLISH
+ * run: sticks L6, quick: -DREQUESTS=1 -DNO_SLICES -DNO_FENCE_BEFORE_THE_LOOK
+ * run: sticks L6, quick: -DREQUESTS=1 -DNO_SLICES -DNO_LOOK_BEFORE_THE_SLEEP
+ * run: sticks L6 client.each_sleep_is_rung, quick: -DREQUESTS=2 -DNO_SLICES -DRUNG_FOR_ONE_SLEEP
+ * run: sticks L6: -DREQUESTS=1 -DNO_SLICES -DNO_FENCE_BEFORE_DOZING
+ * run: sticks L6: -DREQUESTS=1 -DNO_SLICES -DNO_FENCE_AFTER_THE_ANSWER
+ * run: sticks N1 client.wait_with_what_was_seen: -DREQUESTS=1 -DNO_SLICES -DDOZES_WITHOUT_COMPARING
  */
 #ifndef REQUESTS
 #define REQUESTS 1
@@ -73,7 +71,7 @@ proctype daemon() {
         load(DAEMON, WORD(t), v);
         if
         :: v != 0 ->
-#ifndef WORD_IS_THE_CLIENTS
+#ifdef DAEMON_CLEARS_THE_WORD
            store(DAEMON, WORD(t), 0);
 #endif
            /* A system call. */
