@@ -84,6 +84,8 @@ struct Welcome {
   uint32_t dimensions;
   uint32_t homes_log2;
   uint64_t socket_done;
+  uint32_t views_max;  // granted to the session: pins in its first cells, so many of them, count
+  uint32_t reserved;
 };
 constexpr uint32_t kWelcomeDescriptors = 7;
 
@@ -123,7 +125,7 @@ struct PutMessage {
   RequestHeader request;
 };
 static_assert(sizeof(PutMessage) == 64 + sizeof(RequestHeader));
-static_assert(sizeof(Hello) == 16 + 72 + 32 + 8 && sizeof(Welcome) == 112 && sizeof(Refuse) == 264);
+static_assert(sizeof(Hello) == 16 + 72 + 32 + 8 && sizeof(Welcome) == 120 && sizeof(Refuse) == 264);
 
 // Wake the futex words of the status page: `sequence` when it is above `sequence_after`, `sequence_durable` when it is above
 // `durable_after` or durability has stopped. Once; who wants to hear of the next one asks again.
@@ -158,7 +160,7 @@ struct SessionReport {
   uint32_t pid;     // as the daemon sees it; 0: it cannot
   uint32_t uid;
   uint32_t presence;  // SessionPresence
-  uint32_t reserved;
+  uint32_t views_max; // that it was granted
 };
 
 struct SessionsMessage {

@@ -299,6 +299,8 @@ constexpr Field kSessionEntry[] = {
     WARM_FIELD(SessionEntry, memfd_inode, "of the session's memfd"),
     WARM_FIELD(SessionEntry, since_ns, "when it attached first, nanoseconds since 1970"),
     WARM_FIELD(SessionEntry, touches_taken, "position up to which its touch ring was read"),
+    WARM_FIELD(SessionEntry, views_max, "pin cells that count, from the first on: what the session was granted"),
+    WARM_FIELD(SessionEntry, reserved0, kZero),
     WARM_FIELD(SessionEntry, reserved, kZero),
 };
 static_assert(complete(kSessionEntry, sizeof(SessionEntry)));
@@ -459,6 +461,8 @@ constexpr Field kWelcome[] = {
     WARM_FIELD(Welcome, dimensions, "of every embedding"),
     WARM_FIELD(Welcome, homes_log2, "of the index"),
     WARM_FIELD(Welcome, socket_done, "last executed number of the session's socket"),
+    WARM_FIELD(Welcome, views_max, "views that the session is granted: so many pin cells count, from the first on"),
+    WARM_FIELD(Welcome, reserved, kZero),
 };
 static_assert(complete(kWelcome, sizeof(Welcome)));
 
@@ -540,7 +544,7 @@ constexpr Field kSessionReport[] = {
     WARM_FIELD(SessionReport, uid, "of its user"),
     WARM_FIELD(SessionReport, presence,
                "1 attached; 2 its socket has ended, its process lives; 3 of an earlier daemon, its pins are unknown"),
-    WARM_FIELD(SessionReport, reserved, kZero),
+    WARM_FIELD(SessionReport, views_max, "views that it was granted"),
 };
 static_assert(complete(kSessionReport, sizeof(SessionReport)));
 

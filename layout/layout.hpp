@@ -388,9 +388,11 @@ struct SessionEntry {
   uint64_t memfd_inode;
   uint64_t since_ns;      // wall clock, when it attached first
   uint64_t touches_taken; // position up to which its touch ring was read; order: release, after the entries
-  uint64_t reserved[7];
+  uint32_t views_max;     // granted to the session; law: the same as long as it lives, also over daemons
+  uint32_t reserved0;
+  uint64_t reserved[6];
 };
-static_assert(sizeof(SessionEntry) == 128);
+static_assert(sizeof(SessionEntry) == 128 && offsetof(SessionEntry, views_max) == 72);
 
 // writer: store thread; order: status and sequence, then number := ticket (release). A futex word in its low half.
 struct ResultCell {

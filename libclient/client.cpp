@@ -643,18 +643,19 @@ void ClientState::switch_link(ThreadRecord& me, Link& link) noexcept {
 }
 
 bool ClientState::refill(ThreadRecord& me, Link& link) noexcept {
-  me.cells = link.pins.take(me.magazine, kMagazineCells / 2);
+  me.cells = link.pins.take(me.magazine, std::max(link.pins.kept_by_thread() / 2, 1U));
   return me.cells != 0;
 }
 
 void ClientState::give_back_cell(ThreadRecord& me, Link& link, uint32_t cell) noexcept {
-  if (me.link != &link) {
+  const uint32_t kept = link.pins.kept_by_thread();
+  if (me.link != &link || kept == 0) {
     link.pins.give_back(&cell, 1);
     return;
   }
-  if (me.cells == kMagazineCells) {
-    me.cells = kMagazineCells / 2;
-    link.pins.give_back(me.magazine + me.cells, kMagazineCells - me.cells);
+  if (me.cells >= kept) {
+    const uint32_t all = std::exchange(me.cells, kept / 2);
+    link.pins.give_back(me.magazine + me.cells, all - me.cells);
   }
   me.magazine[me.cells++] = cell;
 }
@@ -743,6 +744,11 @@ Link* ClientState::find_link(uint64_t link_id) const noexcept {
   Link* link = newest_link_.load(std::memory_order_acquire);
   while (link != nullptr && link->id != link_id) link = link->older;
   return link;
+}
+
+uint32_t ClientState::views_max() const noexcept {
+  const Link* link = newest_link_.load(std::memory_order_acquire);
+  return link == nullptr ? 0 : link->pins.views_max();
 }
 
 uint64_t ClientState::views_out() noexcept {

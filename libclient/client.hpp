@@ -169,6 +169,8 @@ class ClientState {
   }
   [[nodiscard]] Link* find_link(uint64_t link_id) const noexcept;
   [[nodiscard]] uint64_t views_out() noexcept;
+  // That this client may hold in the session that it has; those that it holds in an earlier one do not count.
+  [[nodiscard]] uint32_t views_max() const noexcept;
   // The last view in a retired segment has gone.
   void drop_segment() noexcept;
   void switch_link(ThreadRecord& me, Link& link) noexcept;

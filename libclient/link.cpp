@@ -37,7 +37,7 @@ Link::Link(Parts&& parts, std::byte* channel, base::WriteMapping&& session_map, 
       sessions_(reinterpret_cast<const layout::SessionEntry*>(results_->data() + layout::results_sessions_offset(lanes))),
       commits_(reinterpret_cast<layout::CommitLine*>(channel + layout::channel_commits_offset())),
       locks_(reinterpret_cast<layout::LaneLock*>(channel + layout::channel_locks_offset(lanes))),
-      pins(*region_),
+      pins(*region_, parts.views_max),
       cells(reinterpret_cast<const layout::ResultCell*>(results_->data() + layout::results_cells_offset(lanes)) +
             uint64_t{session_index} * layout::kCellsPerSession) {
   std::memcpy(store_id_, store_id, sizeof store_id_);
@@ -48,6 +48,7 @@ Link::Parts Link::parts_of(Greeting&& greeting) noexcept {
           .channel = greeting.welcome.channel,
           .session_index = greeting.welcome.session_index,
           .lanes = greeting.welcome.lanes,
+          .views_max = greeting.welcome.views_max,
           .channel_file = std::move(greeting.channel),
           .session_file = std::move(greeting.session),
           .results_file = std::move(greeting.results)};
@@ -63,9 +64,9 @@ Resume Link::resume() const noexcept {
 
 base::Result<std::unique_ptr<Link>> Link::make(Parts parts, const uint8_t (&store_id)[16]) {
   if (parts.lanes < layout::kLanesMin || parts.lanes > layout::kLanesMax || parts.session_index >= layout::kSessionsPerChannel ||
-      parts.session == 0) {
-    return base::fail(WARM_E_CORRUPT, "the daemon's welcome names session %lu, entry %u, %u lanes", parts.session,
-                      parts.session_index, parts.lanes);
+      parts.session == 0 || parts.views_max < 1 || parts.views_max > layout::kViewsMax) {
+    return base::fail(WARM_E_CORRUPT, "the daemon's welcome names session %lu, entry %u, %u lanes, %u views", parts.session,
+                      parts.session_index, parts.lanes, parts.views_max);
   }
   auto results_inode = base::inode_of(parts.results_file.get());
   if (!results_inode) return base::pass(std::move(results_inode));
@@ -124,8 +125,14 @@ base::Result<bool> Link::same_files(const Parts& parts) const {
   if (*channel != channel_file.inode() || *memory != session_file.inode()) return false;
   auto results = base::inode_of(parts.results_file.get());
   if (!results) return base::pass(std::move(results));
-  return *results == results_inode_ && parts.session == session && parts.session_index == session_index &&
-         parts.channel == channel_number && parts.lanes == lanes;
+  if (*results != results_inode_ || parts.session != session || parts.session_index != session_index ||
+      parts.channel != channel_number || parts.lanes != lanes) {
+    return false;
+  }
+  // Its cells are given out by the first number, and the daemon looks at no others: the grant of a session never changes.
+  if (parts.views_max == pins.views_max()) return true;
+  return base::fail(WARM_E_CORRUPT, "the daemon takes session %lu back with %u views, it was granted %u", session,
+                    parts.views_max, pins.views_max());
 }
 
 void Link::take_files(Parts parts) noexcept {

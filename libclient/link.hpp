@@ -25,6 +25,7 @@ class Link {
     uint64_t channel = 0;
     uint32_t session_index = 0;
     uint32_t lanes = 0;
+    uint32_t views_max = 0;
     base::Fd channel_file;
     base::Fd session_file;
     base::Fd results_file;

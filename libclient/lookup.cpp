@@ -86,7 +86,9 @@ base::Status overcome(ClientState& state, Lookup verdict, const void* id, size_t
       trouble.missing_put = record.line.put;
       trouble.missing_locator = record.line.locator;
       return state.fetch_segments(patience.deadline());
-    case Lookup::full: return base::fail(WARM_E_LIMIT, "%u views are held, more are not possible", layout::kViewsMax);
+    case Lookup::full:
+      return base::fail(WARM_E_LIMIT, "%u views are held, as many as this client was granted: more are not possible",
+                        state.views_max());
     case Lookup::no_memory: return base::fail(WARM_E_NOMEM, "no memory for bytes that must be copied; %s", name().c_str());
     case Lookup::fault:
       return base::fail(WARM_E_CORRUPT, "stored bytes cannot be read: the kernel reports a fault; %s", name().c_str());

@@ -167,6 +167,12 @@ inline bool has_cell(ClientState& state, ThreadRecord& me, const Attachment& a) 
   return kWant != Want::view || __builtin_expect(me.cells != 0, 1) || state.refill(me, *a.link);
 }
 
+// No cell is left; but a session of which no daemon knows any more is not what a view is refused for.
+template <typename Source>
+inline Lookup full_or_over(Source& source, const Attachment& a) noexcept {
+  return source.current(a) ? Lookup::full : Lookup::reattach;
+}
+
 inline void prefetch_row(const Attachment& a, uint32_t slot) noexcept {
   const std::byte* row = row_at(a, slot);
   __builtin_prefetch(row);
@@ -234,7 +240,7 @@ inline Lookup examine(Source& source, ClientState& state, ThreadRecord& me, cons
       if (!source.current(a)) return Lookup::reattach;
       return place == Place::missing_segment ? Lookup::segment : Lookup::corrupt;
     }
-    if (!has_cell<kWant>(state, me, a)) return Lookup::full;
+    if (!has_cell<kWant>(state, me, a)) return full_or_over(source, a);
     if (!hold<kWant>(source, me, a, line, record)) continue;
     WARM_STEP("client.get_before_cell_again");
     if (load_acquire(cell) != c && WARM_RULE("client.cell_again")) {  // else one thread could see a new record, then the old one
@@ -305,7 +311,7 @@ inline Lookup examine_slot(Source& source, ClientState& state, ThreadRecord& me,
       if (!source.current(a)) return Lookup::reattach;
       return place == Place::missing_segment ? Lookup::segment : Lookup::corrupt;
     }
-    if (!has_cell<kWant>(state, me, a)) return Lookup::full;
+    if (!has_cell<kWant>(state, me, a)) return full_or_over(source, a);
     if (!hold<kWant>(source, me, a, line, record)) continue;  // moved: the line says whether it is still there
     if (!source.current(a)) {
       unpin<kWant>(a, record);

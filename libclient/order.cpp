@@ -202,7 +202,7 @@ base::Result<size_t> sessions(ClientState& state, warm_session* ret_sessions, si
                        .pid = report.pid,
                        .uid = report.uid,
                        .state = report.presence,
-                       .reserved = 0};
+                       .views_max = report.views_max};
   }
   return reports->size();
 }

@@ -7,26 +7,31 @@
 #include <new>
 
 #include "base/failpoint.hpp"
+#include "libclient/process.hpp"
 #include "libclient/segments.hpp"
 
 namespace warmtier::libclient {
 namespace {
 
-constexpr size_t kTwinBytes = size_t{layout::kViewsMax} * sizeof(ViewTwin);
+constexpr uint32_t kThreadsProvidedFor = 512;  // so many that keep cells leave some to others
+
+size_t twin_bytes(uint32_t views) noexcept { return size_t{views} * sizeof(ViewTwin); }
 
 }  // namespace
 
-PinCells::PinCells(layout::SessionRegion& session) : session_(session) {
+PinCells::PinCells(layout::SessionRegion& session, uint32_t views_max)
+    : session_(session), views_max_(views_max), kept_by_thread_(std::min(views_max / kThreadsProvidedFor, kMagazineCells)) {
   // Room for all of them: giving a cell back must not fail.
-  pool_.reserve(layout::kViewsMax);
-  void* memory = ::mmap(nullptr, kTwinBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  pool_.reserve(views_max_);
+  void* memory =
+      ::mmap(nullptr, twin_bytes(views_max_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   twins_ = static_cast<ViewTwin*>(memory);
 }
 
 PinCells::~PinCells() {
   for (uint32_t cell = 0; cell < fresh_; ++cell) std::free(twins_[cell].owned);
-  ::munmap(twins_, kTwinBytes);
+  ::munmap(twins_, twin_bytes(views_max_));
 }
 
 uint32_t PinCells::take(uint32_t* ret_cells, uint32_t wanted) noexcept {
@@ -37,7 +42,7 @@ uint32_t PinCells::take(uint32_t* ret_cells, uint32_t wanted) noexcept {
     pool_.pop_back();
   }
   if (count > 0) return count;
-  count = std::min(wanted, layout::kViewsMax - fresh_);
+  count = std::min(wanted, views_max_ - fresh_);
   if (count == 0) return 0;
   // Before any of these cells is stored: the daemon looks no further than this.
   layout::raise_to(session_.header.pins_high, fresh_ + count);

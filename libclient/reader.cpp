@@ -121,7 +121,7 @@ base::Status read_info(ClientState& state, warm_info& ret_info) {
       const layout::Welcome& welcome = a->connection->welcome;
       ret_info.dimensions = a->geometry.dimensions;
       ret_info.row_bytes = a->geometry.row_bytes;
-      ret_info.views_max = layout::kViewsMax;
+      ret_info.views_max = a->link->pins.views_max();
       ret_info.capacity = a->geometry.capacity;
       ret_info.content_bytes_max = welcome.content_bytes_max;
       std::memcpy(ret_info.store_id, welcome.store_id, sizeof ret_info.store_id);

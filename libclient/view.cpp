@@ -19,7 +19,7 @@ Held held(ClientState& state, const ThreadRecord& me, const warm_view& view) noe
   const uint64_t link_id = view.internal[kLinkId];
   Link* link = me.link != nullptr && me.link->id == link_id ? me.link : state.find_link(link_id);
   const uint64_t cell = view.internal[kCell];
-  if (link == nullptr || cell >= layout::kViewsMax) return {};
+  if (link == nullptr || cell >= link->pins.views_max()) return {};
   ViewTwin& twin = link->pins.twin(static_cast<uint32_t>(cell));
   // Odd while a view has the cell; another view's serial, or an even one: this view was released before.
   if (twin.serial != view.internal[kSerial] || twin.serial % 2 == 0) return {};
@@ -33,10 +33,10 @@ bool holds_record(ClientState& state, const warm_view& view) noexcept {
          held(state, state.thread(), view).link != nullptr;
 }
 
-Lookup view_of(ClientState& state, ThreadRecord& me, const Attachment& a, ThroughKernel&, uint32_t flags, Record& record,
+Lookup view_of(ClientState& state, ThreadRecord& me, const Attachment& a, ThroughKernel& source, uint32_t flags, Record& record,
                warm_view& ret_view) noexcept {
   if ((flags & WARM_VERIFY) != 0 && !intact(a, record)) return Lookup::corrupt;  // a copy of one moment: nothing moves in it
-  if (me.cells == 0 && !state.refill(me, *a.link)) return Lookup::full;
+  if (me.cells == 0 && !state.refill(me, *a.link)) return full_or_over(source, a);
   become_view(state, me, a, record, ret_view);
   return Lookup::found;
 }

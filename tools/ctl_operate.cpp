@@ -129,7 +129,7 @@ Exit ctl_sessions(const CtlOptions& options, const CtlSessions& /*sessions*/) {
   }
   std::string text;
   if (!options.json)
-    text = "   session      pid      uid  views      view bytes            gets          misses  state     since\n";
+    text = "   session      pid      uid  views  of most      view bytes            gets          misses  state     since\n";
   for (const warm_session& session : sessions) {
     // What nobody has handed back yet nobody can count.
     const bool counted = session.state != WARM_SESSION_UNKNOWN;
@@ -142,15 +142,17 @@ Exit ctl_sessions(const CtlOptions& options, const CtlSessions& /*sessions*/) {
                             {"channel", session.channel},
                             {"since_ns", session.since_ns},
                             {"views", number(session.views)},
+                            {"views_max", session.views_max},
                             {"view_bytes", number(session.view_bytes)},
                             {"gets", number(session.gets)},
                             {"misses", number(session.misses)}});
     } else {
-      char line[160];
+      char line[176];
       const auto shown = [&](uint64_t value) { return counted ? with_thousands(value) : std::string("?"); };
-      std::snprintf(line, sizeof line, "%10llu %8u %8u %6s %15s %15s %15s  ", static_cast<unsigned long long>(session.session),
-                    session.pid, session.uid, counted ? std::to_string(session.views).c_str() : "?",
-                    shown(session.view_bytes).c_str(), shown(session.gets).c_str(), shown(session.misses).c_str());
+      std::snprintf(line, sizeof line, "%10llu %8u %8u %6s %8u %15s %15s %15s  ",
+                    static_cast<unsigned long long>(session.session), session.pid, session.uid,
+                    counted ? std::to_string(session.views).c_str() : "?", session.views_max, shown(session.view_bytes).c_str(),
+                    shown(session.gets).c_str(), shown(session.misses).c_str());
       text.append(line).append(state_name(session.state)).append("  ").append(time_text(session.since_ns));
     }
     text += '\n';

@@ -17,6 +17,7 @@ Census::Census(std::vector<Subject> subjects) : subjects_(std::move(subjects)) {
     report.pid = session.process.pid;
     report.uid = subject.uid;
     report.presence = static_cast<uint32_t>(subject.presence);
+    report.views_max = session.views_max;
     if (subject.presence != layout::SessionPresence::unknown) {
       report.gets = layout::load_relaxed(session.shared()->counters.gets);
       report.misses = layout::load_relaxed(session.shared()->counters.misses);
@@ -32,7 +33,7 @@ bool Census::step(const ViewBytes& view_bytes) {
     if (cells == 0) return false;
     const Subject& subject = subjects_[next_];
     layout::SessionReport& report = reports_[next_];
-    const uint32_t high = subject.presence == layout::SessionPresence::unknown ? 0 : pins_high(*subject.session->shared());
+    const uint32_t high = subject.presence == layout::SessionPresence::unknown ? 0 : pins_high(*subject.session);
     for (; cell_ < high; ++cell_, --cells) {
       if (cells == 0 || views == 0) return false;
       const uint32_t pin = layout::load_acquire(subject.session->shared()->pins[cell_]);

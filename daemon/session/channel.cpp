@@ -125,6 +125,7 @@ void Channel::begin_session(const std::shared_ptr<Session>& session) {
   layout::store_relaxed(entry.memfd_device, session->memfd.device);
   layout::store_relaxed(entry.memfd_inode, session->memfd.inode);
   layout::store_relaxed(entry.since_ns, session->since_ns);
+  layout::store_relaxed(entry.views_max, session->views_max);
   layout::store_release(entry.number, session->number);
   WARM_FAILPOINT("daemon.entry.number");
   // A daemon that dies before its client knows the session's number leaves nothing that anybody has to hand back.

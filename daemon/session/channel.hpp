@@ -48,6 +48,7 @@ struct Session {
   ProcessIdentity process;
   base::InodeId memfd;
   uint64_t since_ns = 0;  // wall clock, when it attached first
+  uint32_t views_max = layout::kViewsMax;  // granted to it: its later pin cells hold nothing
 
   uint64_t number = 0;
   base::WriteMapping region;  // none: a process of an earlier daemon that has not handed it back
@@ -58,10 +59,12 @@ struct Session {
   [[nodiscard]] layout::SessionRegion* shared() const noexcept { return reinterpret_cast<layout::SessionRegion*>(region.data()); }
 };
 
-// Hostile: a high mark beyond the cells means all of them.
-inline uint32_t pins_high(const layout::SessionRegion& region) noexcept {
-  const uint32_t high = layout::load_acquire(region.header.pins_high);
-  return high < layout::kViewsMax ? high : layout::kViewsMax;
+// How many cells of its memory, which is mapped, are looked at. Hostile: a high mark beyond those that it was granted means all
+// of these.
+inline uint32_t pins_high(const Session& session) noexcept {
+  const uint32_t high = layout::load_acquire(session.shared()->header.pins_high);
+  const uint32_t cells = WARM_RULE("daemon.pins_within_grant") ? session.views_max : layout::kViewsMax;
+  return high < cells ? high : cells;
 }
 
 // What serving a lane needs of the store; a test stands in for it.

@@ -17,6 +17,10 @@ namespace {
 
 // Every lane of every channel is looked at in every round, and who says so is in a namespace of his own.
 constexpr uint32_t kChannelsPerUserMax = 256;
+constexpr uint64_t kViewsShareDivisor = 2;
+constexpr uint32_t kSessionsProvidedFor = 64;  // of a user: so many have as much as the first one, nearly
+constexpr uint64_t kViewsGrantedMin = 64;      // a batch of gets, a recall
+constexpr uint64_t kSessionsInShareMin = 16;   // where the share is so small that this minimum would be much of it
 constexpr size_t kEmptyRoomsKept = 8;  // a user whose processes come and go finds its channel again
 
 // A description of its own that may be written: the client's map of its lanes and of its session.
@@ -50,6 +54,20 @@ base::Result<uint32_t> check_hello(std::span<const std::byte> message, std::span
                       static_cast<unsigned long long>(expected[i]));
   }
   return dialect->protocol_version;
+}
+
+uint64_t views_of_user(uint64_t capacity, const ViewsGranted& granted) noexcept {
+  if (!WARM_RULE("daemon.views_have_shares")) return UINT64_MAX;
+  return capacity > granted.to_others ? (capacity - granted.to_others) / kViewsShareDivisor : 0;
+}
+
+uint32_t views_of_next_session(uint64_t capacity, const ViewsGranted& granted) noexcept {
+  const uint64_t share = views_of_user(capacity, granted);
+  const uint64_t rest = share > granted.to_user ? share - granted.to_user : 0;
+  const uint64_t least = std::clamp<uint64_t>(share / kSessionsInShareMin, 1, kViewsGrantedMin);
+  if (rest < least) return 0;
+  const uint64_t part = rest / std::max(granted.sessions, kSessionsProvidedFor);
+  return static_cast<uint32_t>(std::clamp<uint64_t>(part, least, layout::kViewsMax));
 }
 
 base::Result<Room*> Rooms::room_for(const ChannelKey& key, bool shared) {
@@ -218,6 +236,7 @@ base::Result<WelcomePacket> compose_welcome(const World& world, const Session& s
   std::memcpy(welcome.store_id, world.store.store_id, sizeof welcome.store_id);
   welcome.dimensions = world.limits.dimensions;
   welcome.socket_done = socket_done;
+  welcome.views_max = session.views_max;
   return packet;
 }
 

@@ -53,6 +53,18 @@ struct World {
 // client is answered.
 base::Result<uint32_t> check_hello(std::span<const std::byte> message, std::span<const layout::Dialect> dialects);
 
+// What living sessions of users other than the daemon's own have been granted, as one of these users sees it.
+struct ViewsGranted {
+  uint64_t to_user = 0;
+  uint64_t to_others = 0;
+  uint32_t sessions = 0;  // of the user
+};
+// Of the slots that the grants of others leave, a half is for this user's sessions: however many users pin all that they may,
+// some slots are held by nobody (protocol S19).
+uint64_t views_of_user(uint64_t capacity, const ViewsGranted& granted) noexcept;
+// What one more session of this user is granted. 0: too few are left.
+uint32_t views_of_next_session(uint64_t capacity, const ViewsGranted& granted) noexcept;
+
 // One channel, as the intake thread keeps it.
 struct Room {
   std::unique_ptr<Channel> channel;

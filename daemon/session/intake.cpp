@@ -424,6 +424,26 @@ base::Status Intake::check_limits(uid_t uid) {
   return base::fail(WARM_E_LIMIT, "%s", text.c_str());
 }
 
+// What a session of this user may pin.
+base::Result<uint32_t> Intake::grant_views(uid_t uid) const {
+  if (uid == world_.own_uid) return layout::kViewsMax;
+  ViewsGranted granted;
+  for (const auto& [id, connection] : connections_) {
+    if (connection->session == nullptr || connection->uid == world_.own_uid) continue;
+    (connection->uid == uid ? granted.to_user : granted.to_others) += connection->session->views_max;
+    granted.sessions += connection->uid == uid ? 1 : 0;
+  }
+  const uint32_t views = views_of_next_session(world_.capacity, granted);
+  if (views > 0) return views;
+  return base::fail(
+      WARM_E_LIMIT,
+      "user %u may hold %llu views with all its sessions, and the %u that it has were granted %llu: too few are left "
+      "for one more (of %llu slots other users' sessions may hold %llu)",
+      uid, static_cast<unsigned long long>(views_of_user(world_.capacity, granted)), granted.sessions,
+      static_cast<unsigned long long>(granted.to_user), static_cast<unsigned long long>(world_.capacity),
+      static_cast<unsigned long long>(granted.to_others));
+}
+
 void Intake::rearm(Connection& connection) {
   if (!connection.socket || connection.resting) return;
   epoll_event event{};
@@ -700,6 +720,8 @@ Intake::Resumption Intake::try_resume(Connection& connection, const layout::Hell
 
 base::Status Intake::attach_new(Connection& connection, const layout::Hello& hello, Peer& peer, layout::Access access) {
   if (auto s = check_limits(peer.uid); !s) return s;
+  auto views_max = grant_views(peer.uid);
+  if (!views_max) return base::pass(std::move(views_max));
   const ChannelKey key{.uid = peer.uid, .namespace_device = hello.namespace_device, .namespace_inode = hello.namespace_inode};
   // Who cannot say in which PID namespace he is may be in any.
   const bool placed = peer.can_share_channel && hello.namespace_inode != 0;
@@ -712,6 +734,7 @@ base::Status Intake::attach_new(Connection& connection, const layout::Hello& hel
     return base::pass(std::move(made));
   }
   connection.session = std::move(made->session);
+  connection.session->views_max = *views_max;
   connection.session_memfd = std::move(made->memfd);
   connection.region_known = true;
   connection.pidfd = std::move(peer.pidfd);

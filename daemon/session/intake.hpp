@@ -133,6 +133,7 @@ class Intake {
   void hear_bell(const Connection& connection, bool yes) noexcept;
   void leave_greeting(const Connection& connection);
   base::Status check_limits(uid_t uid);
+  [[nodiscard]] base::Result<uint32_t> grant_views(uid_t uid) const;
   void handle_signal();
   bool handle_mail();  // true: quit
   void handle(const Attached& message);

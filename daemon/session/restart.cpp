@@ -45,6 +45,12 @@ void forget_foreign_pids(Results& results, const base::InodeId& own) {
   layout::store_release(header.daemon_namespace_inode, own.inode);
 }
 
+// A number that no daemon grants means every cell: a pin that is looked at in vain costs a slot, one that is not a reader.
+uint32_t views_granted_in(const SessionEntry& entry) noexcept {
+  const uint32_t views = layout::load_acquire(entry.views_max);
+  return views >= 1 && views <= layout::kViewsMax ? views : layout::kViewsMax;
+}
+
 AdoptedChannel adopt_sessions(std::unique_ptr<Channel> channel, const AccessRules& rules, uid_t own_uid, Kept& kept) {
   AdoptedChannel adopted;
   Results& results = channel->results();
@@ -59,6 +65,7 @@ AdoptedChannel adopt_sessions(std::unique_ptr<Channel> channel, const AccessRule
     session->process = {.pid = entry.pid, .start_time = entry.start_time, .pidfs_inode = entry.pidfs_inode};
     session->memfd = {.device = entry.memfd_device, .inode = entry.memfd_inode};
     session->since_ns = entry.since_ns;
+    session->views_max = views_granted_in(entry);
     // In one that was only offered nothing is pinned or published, and maybe nobody knows its number.
     const bool offered = layout::load_acquire(entry.state) == static_cast<uint32_t>(SessionState::offered);
     LivingProcess process;

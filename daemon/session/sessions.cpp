@@ -168,7 +168,7 @@ bool Sessions::try_end(const std::shared_ptr<Session>& session) {
       add_counters(*session);
       uint64_t voided = 0;
       const layout::SessionRegion& region = *session->shared();
-      const uint32_t high = pins_high(region);
+      const uint32_t high = pins_high(*session);
       for (uint32_t cell = 0; cell < high; ++cell) voided += layout::load_acquire(region.pins[cell]) != 0 ? 1 : 0;
       layout::count(status_.pins_voided, voided);
     } else {
@@ -501,7 +501,7 @@ bool Sessions::scan(uint32_t cells, const std::function<void(uint32_t slot)>& vi
   while (scan_at_ < to_scan_.size()) {
     if (cells == 0) return false;
     const Session* session = to_scan_[scan_at_];
-    const uint32_t high = session == nullptr ? 0 : pins_high(*session->shared());
+    const uint32_t high = session == nullptr ? 0 : pins_high(*session);
     const uint32_t begin = scan_cell_;
     const uint32_t end = std::min(high, begin + cells);
     for (; scan_cell_ < end; ++scan_cell_) {

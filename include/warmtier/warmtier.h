@@ -89,7 +89,7 @@ extern "C" {
 #define WARM_ID_BYTES_MAX 1024u           /* an id has 1 to this many bytes */
 #define WARM_DIMENSIONS_MAX 4096u         /* an embedding has 1 to this many dimensions, fixed per store */
 #define WARM_CONTENT_BYTES_MAX 4294967295u /* 4 GiB - 1; the daemon's configuration sets a lower cap (64 MiB by default) */
-#define WARM_VIEWS_MAX 65536u             /* views that one client may hold */
+#define WARM_VIEWS_MAX 65536u             /* views that a client may hold at most; warm_info.views_max: this client */
 #define WARM_TICKETS_MAX 256u             /* tickets that one client may have open */
 
 #define WARM_TIMEOUT_MS_DEFAULT 5000u
@@ -115,8 +115,9 @@ typedef struct warm_options {
  * call.
  * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE (the message names the paths tried), WARM_E_VERSION, WARM_E_ACCESS,
  *           WARM_E_LIMIT (the daemon has no session left for this user: of (LimitNOFILE - 256) / 3 a user other than the daemon's
-           own may have a half; or RLIMIT_NOFILE of this process is too small), WARM_E_UNSUPPORTED (processor without AVX; process
- *           without a robust list), WARM_E_NOMEM, WARM_E_SYSTEM.
+ *           own may have a half; or too few views: his sessions share a half of the store's slots, less what other users' were
+ *           granted; or RLIMIT_NOFILE of this process is too small), WARM_E_UNSUPPORTED (processor without AVX; process without a
+ *           robust list), WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: the client lives until warm_close. Its memory maps stay for the life of the process.
  * Threads:  any thread; the client may be used by all threads at once.
  * Blocks:   while the daemon that listens is starting, busy or just died: up to the deadline.
@@ -137,7 +138,9 @@ typedef struct warm_info {
   uint32_t struct_bytes;        /* WARM_INFO_INIT sets it */
   uint32_t dimensions;          /* of every embedding in this store */
   uint32_t row_bytes;           /* an embedding row: dimensions * 4 rounded up to 64, padded with zeros */
-  uint32_t views_max;           /* views that this client may hold */
+  uint32_t views_max;           /* views that this client may hold: the daemon grants so many when the session begins, and
+                                   they stay granted over restarts. WARM_VIEWS_MAX for the daemon's own user; for others
+                                   a part of that user's share, 64 at least unless the share itself is small */
   uint64_t capacity;            /* slots: see WARM_E_FULL at warm_put */
   uint64_t content_bytes_max;   /* the daemon's configured cap */
   uint8_t store_id[16];         /* random, set when the store was made */
@@ -437,10 +440,10 @@ typedef struct warm_view {
 /* Gets a view of the memory with this id into a view that holds none: one that was filled before is released first
  * (WARM_E_INVALID). No system call is made unless the daemon has stopped or restarted, or a new segment must be mapped. Structure
  * and id are checked; the payload's checksum is not, unless WARM_VERIFY asks for it. With WARM_COPY the view holds no slot back
- * (it counts as one of WARM_VIEWS_MAX); attaching to a daemon reads in place all the same.
+ * (it counts as one of warm_info.views_max); attaching to a daemon reads in place all the same.
  * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_ACCESS, WARM_E_LIMIT
- *           (WARM_VIEWS_MAX), WARM_E_CORRUPT (with the id in the message), WARM_E_UNSUPPORTED (WARM_COPY where the kernel forbids
- *           process_vm_readv), WARM_E_NOMEM, WARM_E_SYSTEM.
+ *           (warm_info.views_max), WARM_E_CORRUPT (with the id in the message), WARM_E_UNSUPPORTED (WARM_COPY where the kernel
+ *           forbids process_vm_readv), WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: the view and everything it points to live until warm_release; the record may be replaced or removed meanwhile.
  * Threads:  any. A view may be read by all threads and released by any one of them.
  * Blocks:   no, unless the daemon restarts: then up to the deadline.
@@ -482,7 +485,7 @@ typedef struct warm_copy {
 #define WARM_COPY_INIT \
   { sizeof(warm_copy), 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0.0f, 0.0f, 0, { 0, 0, 0, 0 } }
 
-/* Copies the memory with this id. `flags`: WARM_VERIFY, WARM_COPY. Takes no pin and none of WARM_VIEWS_MAX.
+/* Copies the memory with this id. `flags`: WARM_VERIFY, WARM_COPY. Takes no pin and none of warm_info.views_max.
  * Returns:  WARM_OK; WARM_E_LIMIT when a room is too small: then `dimensions` and `content_bytes` say what it takes, the scalars
  *           are filled and the rooms are untouched; else the codes of warm_get. After these what the rooms hold is undefined.
  * Lifetime: everything is copied.
@@ -590,7 +593,7 @@ typedef struct warm_filter {
 #define WARM_SCORE_TIER 1u       /* value * tier_factor * 0.5^(days since created / half_life_days), and score_floor at least;
                                     a record made after now_ns has the age 0. Not with WARM_METRIC_L2 */
 
-#define WARM_RECALL_MAX 65536u /* hits of one query; each is a view: see WARM_VIEWS_MAX */
+#define WARM_RECALL_MAX 65536u /* hits of one query; each is a view: see warm_info.views_max */
 
 /* One query. */
 typedef struct warm_query {
@@ -776,7 +779,7 @@ typedef struct warm_session {
   uint32_t pid;        /* as the daemon sees it; 0: it cannot */
   uint32_t uid;
   uint32_t state;      /* WARM_SESSION_* */
-  uint32_t reserved;
+  uint32_t views_max;  /* that it may hold: see warm_info */
 } warm_session;
 
 /* Says who holds how many views: every session for who may administer, else those of the caller's user, by their numbers.
@@ -811,8 +814,8 @@ WARM_EXPORT int warm_cursor_open(warm_client *client, const warm_filter *filter,
  * end, 0 is. `flags`: WARM_VERIFY, WARM_COPY. A damaged record is WARM_E_CORRUPT, named by the message; the cursor stands behind
  * it then and may go on.
  * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_STALE (the cursor is from before a fork), WARM_E_BUSY, WARM_E_UNAVAILABLE,
- *           WARM_E_ACCESS, WARM_E_LIMIT (WARM_VIEWS_MAX), WARM_E_CORRUPT, WARM_E_UNSUPPORTED, WARM_E_NOMEM, WARM_E_SYSTEM. After
- *           any of them the cursor may go on.
+ *           WARM_E_ACCESS, WARM_E_LIMIT (warm_info.views_max are held), WARM_E_CORRUPT, WARM_E_UNSUPPORTED, WARM_E_NOMEM,
+ *           WARM_E_SYSTEM. After any of them the cursor may go on.
  * Lifetime: each view lives until its own warm_release.
  * Threads:  one at a time.
  * Blocks:   no, unless the daemon restarts: then up to the deadline.

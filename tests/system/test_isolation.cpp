@@ -27,6 +27,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/mapping.hpp"
 #include "layout/describe.hpp"
 #include "libclient/handshake.hpp"
 #include "tests/support/daemon.hpp"
@@ -276,6 +277,90 @@ int attack_paths(const Daemon& daemon, const std::vector<std::string>& paths, Sa
   return 0;
 }
 
+// ---- views ----------------------------------------------------------------------------------------------------------------
+
+constexpr uint64_t kSlots = 4096;
+
+struct Pinned {
+  Said said;
+  Steps ready;    // everything that can be pinned is
+  Steps checked;  // the parent has seen what came of it
+  uint32_t sessions = 0;
+  uint64_t granted = 0;
+};
+
+// Every session that it can get, and every pin cell of each: those that count name slots of their own, from `first` on.
+int pin_everything(const Daemon& daemon, uid_t user, uint64_t first, Pinned& pinned) {
+  if (!become(user, user)) return 1;
+  const auto deadline = base::Deadline::after_ns(kPatienceNs);
+  std::vector<libclient::Greeting> held;
+  std::vector<base::WriteMapping> maps;
+  for (;;) {
+    auto greeting = libclient::greet(daemon.socket(), std::nullopt, deadline);
+    if (!greeting) {
+      if (greeting.error().code == WARM_E_LIMIT) break;
+      return tell(pinned.said, 2, "no greeting: %s", greeting.error().text.c_str());
+    }
+    if (!libclient::send_accept(greeting->socket.get(), {}, deadline)) return tell(pinned.said, 3, "no accept");
+    libclient::Message list;
+    libclient::wait_readable(greeting->socket.get(), deadline.left_ns());
+    if (!libclient::receive(greeting->socket.get(), list)) return tell(pinned.said, 4, "no list of segments");
+    auto map = base::WriteMapping::map(greeting->session.get(), sizeof(layout::SessionRegion));
+    if (!map) return tell(pinned.said, 5, "no session: %s", map.error().text.c_str());
+    auto& region = *reinterpret_cast<layout::SessionRegion*>(map->data());
+    layout::store_relaxed(region.header.pins_high, layout::kViewsMax);
+    for (uint64_t cell = 0; cell < layout::kViewsMax; ++cell)
+      layout::exchange(region.pins[cell], static_cast<uint32_t>(1 + (first + pinned.granted + cell) % kSlots));
+    ++pinned.sessions;
+    pinned.granted += greeting->welcome.views_max;
+    maps.push_back(std::move(*map));
+    held.push_back(std::move(*greeting));
+  }
+  pinned.ready.advance();
+  return pinned.checked.wait_for(1, base::Deadline::after_ns(2 * kPatienceNs)) ? 0 : tell(pinned.said, 6, "nobody checks");
+}
+
+// How many records a store takes whose slots have all been used and are dead.
+uint64_t records_that_fit(warm_client* client) {
+  if (warm_clear(client, nullptr) != WARM_OK) return 0;
+  for (uint64_t key = 0;; ++key) {
+    const int code = put_record(client, kShape, key, 1);
+    if (code == WARM_E_FULL) return key;
+    cr_assert_eq(code, WARM_OK, "key %lu: %s", key, warm_last_error());
+  }
+}
+
+// As many views as it was granted, over the death of the daemon.
+int hold_what_was_granted(const Daemon& daemon, Pinned& pinned) {
+  if (!become(kStranger, kStranger)) return 1;
+  warm_client* client = nullptr;
+  if (daemon.try_open(&client, kTimeoutMs) != WARM_OK) return tell(pinned.said, 2, "%s", warm_last_error());
+  warm_info before = WARM_INFO_INIT;
+  if (warm_info_get(client, &before) != WARM_OK) return tell(pinned.said, 3, "%s", warm_last_error());
+  const std::string id = record_id(0);
+  std::vector<warm_view> views(before.views_max, warm_view WARM_VIEW_INIT);
+  for (warm_view& view : views) {
+    if (warm_get(client, id.data(), id.size(), 0, &view) != WARM_OK) return tell(pinned.said, 4, "%s", warm_last_error());
+  }
+  pinned.granted = before.views_max;
+  pinned.ready.advance();
+  if (!pinned.checked.wait_for(1, base::Deadline::after_ns(2 * kPatienceNs))) return tell(pinned.said, 5, "nobody checks");
+  warm_info after = WARM_INFO_INIT;
+  warm_stats stats = WARM_STATS_INIT;  // of the daemon that is there
+  if (warm_stats_get(client, &stats) != WARM_OK || warm_info_get(client, &after) != WARM_OK)
+    return tell(pinned.said, 6, "%s", warm_last_error());
+  if (after.session != before.session || after.views_max != before.views_max || after.daemon_pid == before.daemon_pid)
+    return tell(pinned.said, 7, "session %lu of %u views", after.session, after.views_max);
+  warm_view one_more = WARM_VIEW_INIT;
+  if (warm_get(client, id.data(), id.size(), 0, &one_more) != WARM_E_LIMIT) return tell(pinned.said, 8, "more than it may");
+  pinned.ready.advance();
+  if (!pinned.checked.wait_for(2, base::Deadline::after_ns(2 * kPatienceNs))) return tell(pinned.said, 9, "nobody checks");
+  for (warm_view& view : views) {
+    if (warm_release(client, &view) != WARM_OK) return tell(pinned.said, 10, "%s", warm_last_error());
+  }
+  return warm_close(client) == WARM_OK ? 0 : tell(pinned.said, 11, "%s", warm_last_error());
+}
+
 // ---- [access] ------------------------------------------------------------------------------------------------------------
 
 // What somebody may do, found out by doing it. Above 3: something that no level explains.
@@ -411,6 +496,68 @@ Test(isolation, a_reader_can_read_and_nothing_else_through_each_descriptor_that_
   cr_assert(daemon.stop() == exit_code(0));
   daemon.start();
   for (uint64_t key = 0; key < kKeys; ++key) cr_assert_eq(check_record(client, kShape, key), WARM_OK);
+}
+
+// With all sessions that they can get, whatever they store into them.
+Test(isolation, who_pins_everything_leaves_half_of_the_slots_and_two_who_do_a_quarter) {
+  StoreOptions options = for_strangers();
+  options.capacity = kSlots;
+  options.checkpoint_interval_ms = 100;
+  Daemon daemon(options);
+  cr_assert_eq(::chmod(daemon.directory().c_str(), 0755), 0);
+  std::ofstream(daemon.configuration_path()) << "[access]\nothers = \"read\"\n";
+  daemon.start();
+  const Client client(daemon, kTimeoutMs);
+  for (uint64_t key = 0; key < kSlots; ++key) cr_assert_eq(put_record(client, kShape, key, 1), WARM_OK);
+  Shared<Pinned> one;
+  Process first = Process::fork([&] { return pin_everything(daemon, kStranger, 0, *one); });
+  one->ready.await(1, "the first user pins");
+  cr_assert(one->sessions == 32 && one->granted == kSlots / 2, "%u sessions, %lu views", one->sessions, one->granted);
+  cr_assert_eq(records_that_fit(client), kSlots / 2);
+  cr_assert_eq(stats_of(client).slots_held, kSlots / 2);
+  Shared<Pinned> other;
+  Process second = Process::fork([&] { return pin_everything(daemon, kStranger + 1, kSlots / 2, *other); });
+  other->ready.await(1, "the second user pins");
+  cr_assert(other->sessions == 16 && other->granted == kSlots / 4, "%u sessions, %lu views", other->sessions, other->granted);
+  cr_assert_eq(records_that_fit(client), kSlots / 4);
+  // A third one may come, and the daemon's own user too.
+  cr_assert(Process::fork([&] {
+              warm_client* third = nullptr;
+              return become(kStranger + 2, kStranger + 2) && daemon.try_open(&third, kTimeoutMs) == WARM_OK ? 0 : 1;
+            }).wait() == exit_code(0));
+  const Client of_the_daemons_user(daemon, kTimeoutMs);
+  // All slots are used again when they are gone.
+  for (Process* process : {&first, &second}) process->kill();
+  await_stats(client, "both users' pins are void", [](const warm_stats& stats) { return stats.sessions == 2; });
+  cr_assert_eq(records_that_fit(client), kSlots);
+}
+
+Test(isolation, what_another_user_was_granted_stays_granted_when_the_daemon_is_killed) {
+  StoreOptions options = for_strangers();
+  options.capacity = kSlots;
+  Daemon daemon(options);
+  cr_assert_eq(::chmod(daemon.directory().c_str(), 0755), 0);
+  std::ofstream(daemon.configuration_path()) << "[access]\nothers = \"read\"\n";
+  daemon.start();
+  const Client client(daemon, kTimeoutMs);
+  cr_assert_eq(put_record(client, kShape, 0, 1), WARM_OK);
+  Shared<Pinned> held;
+  Process holder = Process::fork([&] { return hold_what_was_granted(daemon, *held); });
+  held->ready.await(1, "views are held");
+  cr_assert_eq(held->granted, 64);
+  daemon.restart();
+  held->checked.advance();
+  held->ready.await(2, "they are held over the death of the daemon");
+  std::vector<warm_session> sessions(8);
+  size_t count = 0;
+  cr_assert_eq(warm_sessions(client, sizeof(warm_session), sessions.data(), sessions.size(), &count), WARM_OK);
+  const auto session = std::ranges::find(sessions, kStranger, &warm_session::uid);
+  cr_assert(session != sessions.end() && session->views == 64 && session->views_max == 64);
+  const auto own = std::ranges::find(sessions, ::getuid(), &warm_session::uid);
+  cr_assert_eq(own->views_max, WARM_VIEWS_MAX);
+  held->checked.advance();
+  const Process::End end = holder.wait();
+  cr_assert(end == exit_code(0), "%s: %s", text_of(end).c_str(), held->said.text);
 }
 
 Test(isolation, nothing_of_the_store_or_the_daemon_is_open_to_another_user_by_its_name) {

@@ -308,6 +308,7 @@ void FakeDaemon::greet() {
   std::memcpy(welcome.store_id, kStoreId, sizeof kStoreId);
   welcome.dimensions = kDimensions;
   welcome.homes_log2 = kHomesLog2;
+  welcome.views_max = views_max_.load();
   const std::vector<int> files{
       tier_.file.get(),    index_.file.get(),           feed_.file.get(), status_.file.get(), results_.file.get(),
       channel_.file.get(), sessions_[index]->file.get()};

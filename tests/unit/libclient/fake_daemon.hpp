@@ -70,6 +70,7 @@ class FakeDaemon {
   // ---- The daemon's life.
   void hang_up();                      // ends all connections, as a death does
   void set_resume(bool takes_back) { takes_back_ = takes_back; }
+  void set_views_max(uint32_t views) { views_max_ = views; }  // that the next welcome grants
   void set_access(layout::Access access) { access_ = static_cast<uint32_t>(access); }
   [[nodiscard]] uint32_t hellos() const { return hellos_.load(); }
   [[nodiscard]] uint32_t lists_sent() const { return lists_.load(); }
@@ -108,6 +109,7 @@ class FakeDaemon {
   std::vector<layout::Accept> accepts_;
   std::atomic<bool> takes_back_{true};
   std::atomic<uint32_t> access_{static_cast<uint32_t>(layout::Access::write)};
+  std::atomic<uint32_t> views_max_{layout::kViewsMax};
   std::atomic<uint32_t> hellos_{0};
   std::atomic<uint32_t> lists_{0};
   std::atomic<uint32_t> received_count_{0};

@@ -254,6 +254,108 @@ Test(client, a_session_that_is_taken_back_keeps_its_views_and_one_that_is_not_ma
   cr_assert_eq(state.views_out(), 0);
 }
 
+// As many as it can: none of them is kept by a thread that does not hold it.
+Test(client, so_many_views_are_held_as_the_daemon_granted_by_whichever_threads) {
+  for (const uint32_t granted : {1U, 5U, 100U}) {
+    World world;
+    world.daemon.put(1, 10, "id", "x");
+    world.daemon.set_views_max(granted);
+    auto& state = world.open();
+    warm_info info = WARM_INFO_INIT;
+    cr_assert(libclient::read_info(state, info).has_value());
+    cr_assert_eq(info.views_max, granted);
+    std::vector<warm_view> views(granted, warm_view WARM_VIEW_INIT);
+    uint32_t held = 0;
+    for (warm_view& view : views) {
+      std::thread([&] {
+        held += get(state, "id", view).has_value() ? 1 : 0;
+        // Released and got again: the cell goes back to where others find it.
+        if (!libclient::release(state, view) || !get(state, "id", view)) held = 0;
+      }).join();
+    }
+    cr_assert_eq(held, granted);
+    cr_assert_eq(world.daemon.session(0).header.pins_high, granted);
+    warm_view one_more = WARM_VIEW_INIT;
+    const auto refused = get(state, "id", one_more);
+    cr_assert(!refused && refused.error().code == WARM_E_LIMIT);
+    cr_assert_neq(refused.error().text.find(std::to_string(granted) + " views"), std::string::npos);
+    cr_assert(libclient::exists(state, "id", 2).has_value());
+    cr_assert(libclient::release(state, views.back()).has_value());
+    cr_assert(get(state, "id", one_more).has_value());
+    cr_assert(libclient::release(state, one_more).has_value());
+    views.pop_back();
+    for (warm_view& view : views) cr_assert(libclient::release(state, view).has_value());
+    cr_assert_eq(state.views_out(), 0);
+  }
+}
+
+Test(client, many_at_once_are_got_up_to_what_the_daemon_granted) {
+  World world;
+  world.daemon.put(1, 10, "id", "x");
+  world.daemon.set_views_max(70);
+  auto& state = world.open();
+  std::vector<warm_id> ids(130, warm_id{.data = "id", .bytes = 2});
+  std::vector<warm_view> views(ids.size(), warm_view WARM_VIEW_INIT);
+  std::vector<int32_t> codes(ids.size());
+  std::optional<base::Error> error;
+  libclient::get_many(state, ids.data(), ids.size(), 0, views.data(), codes.data(), error);
+  for (size_t i = 0; i < codes.size(); ++i) cr_assert_eq(codes[i], i < 70 ? WARM_OK : WARM_E_LIMIT, "id %zu", i);
+  for (warm_view& view : views) cr_assert(libclient::release(state, view).has_value());
+}
+
+// Views of the session that is over stand in its memory: the next one begins with none, and with a grant of its own.
+Test(client, a_new_session_has_a_grant_of_its_own_beside_views_of_the_one_before) {
+  World world;
+  world.daemon.put(1, 10, "id", "x");
+  world.daemon.set_views_max(5);
+  auto& state = world.open();
+  std::vector<warm_view> old(5, warm_view WARM_VIEW_INIT);
+  for (warm_view& view : old) cr_assert(get(state, "id", view).has_value());
+  world.daemon.set_resume(false);
+  world.daemon.set_views_max(3);
+  world.daemon.hang_up();
+  layout::store_seq_cst(world.daemon.generation().generation, 0x3333);
+  std::vector<warm_view> now(3, warm_view WARM_VIEW_INIT);
+  for (warm_view& view : now) cr_assert(get(state, "id", view).has_value());
+  cr_assert_eq(code_of_get(state, "id"), WARM_E_LIMIT);
+  warm_info info = WARM_INFO_INIT;
+  cr_assert(libclient::read_info(state, info).has_value());
+  cr_assert_eq(info.views_max, 3);
+  cr_assert_eq(state.views_out(), 8);
+  cr_assert_eq(world.daemon.session(1).header.pins_high, 3);
+  for (warm_view& view : old) cr_assert(libclient::release(state, view).has_value());
+  cr_assert_eq(code_of_get(state, "id"), WARM_E_LIMIT, "a cell of the old session was used in the new one");
+  for (warm_view& view : now) cr_assert(libclient::release(state, view).has_value());
+  cr_assert_eq(code_of_get(state, "id"), WARM_OK);
+}
+
+Test(client, a_daemon_that_takes_a_session_back_with_another_grant_is_not_believed) {
+  World world;
+  world.daemon.put(1, 10, "id", "x");
+  world.daemon.set_views_max(5);
+  auto& state = world.open();
+  for (const uint32_t other : {4U, 6U}) {
+    world.daemon.set_views_max(other);
+    world.daemon.hang_up();
+    layout::store_seq_cst(world.daemon.generation().generation, 0x3330 + other);
+    warm_view view = WARM_VIEW_INIT;
+    const auto refused = get(state, "id", view);
+    cr_assert(!refused && refused.error().code == WARM_E_UNAVAILABLE);
+    cr_assert_neq(refused.error().text.find("it was granted 5"), std::string::npos, "%s", refused.error().text.c_str());
+  }
+  world.daemon.set_views_max(5);
+  cr_assert_eq(code_of_get(state, "id"), WARM_OK);
+}
+
+Test(client, a_session_without_views_or_with_more_than_there_are_cells_is_none) {
+  for (const uint32_t granted : {0U, layout::kViewsMax + 1}) {
+    World world;
+    world.daemon.set_views_max(granted);
+    auto opened = libclient::Client::open(world.daemon.socket().c_str(), kTimeoutNs);
+    cr_assert(!opened && opened.error().code == WARM_E_CORRUPT);
+  }
+}
+
 Test(client, a_session_that_was_given_up_is_named_until_a_daemon_says_that_it_is_over) {
   World world;
   world.open();

@@ -32,7 +32,7 @@ namespace libclient = warmtier::libclient;
 Test(pins, every_cell_is_handed_out_once_and_then_none) {
   const Region region(sizeof(layout::SessionRegion));
   auto& session = region.as<layout::SessionRegion>();
-  libclient::PinCells pins(session);
+  libclient::PinCells pins(session, layout::kViewsMax);
   std::set<uint32_t> seen;
   uint32_t cells[100];
   while (const uint32_t count = pins.take(cells, 100)) {
@@ -48,10 +48,24 @@ Test(pins, every_cell_is_handed_out_once_and_then_none) {
   cr_assert_eq(pins.take(cells, 100), 1);
 }
 
+Test(pins, no_cell_is_handed_out_beyond_what_was_granted) {
+  for (const uint32_t granted : {1U, 5U, 64U, 1000U}) {
+    const Region region(sizeof(layout::SessionRegion));
+    auto& session = region.as<layout::SessionRegion>();
+    libclient::PinCells pins(session, granted);
+    std::set<uint32_t> seen;
+    uint32_t cells[100];
+    while (const uint32_t count = pins.take(cells, 100)) seen.insert(cells, cells + count);
+    cr_assert(seen.size() == granted && *seen.rbegin() == granted - 1, "%zu of %u", seen.size(), granted);
+    cr_assert_eq(session.header.pins_high, granted);
+    cr_assert_leq(pins.kept_by_thread() * 512, granted, "threads keep what others need");
+  }
+}
+
 Test(pins, used_cells_are_used_again_before_fresh_ones) {
   const Region region(sizeof(layout::SessionRegion));
   auto& session = region.as<layout::SessionRegion>();
-  libclient::PinCells pins(session);
+  libclient::PinCells pins(session, layout::kViewsMax);
   uint32_t cells[16];
   for (int i = 0; i < 1000; ++i) {
     cr_assert_eq(pins.take(cells, 16), 16);
@@ -63,7 +77,7 @@ Test(pins, used_cells_are_used_again_before_fresh_ones) {
 Test(pins, what_is_pinned_is_seen_until_it_is_not) {
   const Region region(sizeof(layout::SessionRegion));
   auto& session = region.as<layout::SessionRegion>();
-  libclient::PinCells pins(session);
+  libclient::PinCells pins(session, layout::kViewsMax);
   uint32_t cells[3];
   cr_assert(!pins.any_pinned());
   cr_assert_eq(pins.take(cells, 3), 3);

@@ -36,6 +36,17 @@ Test(census, pins_below_the_high_mark_are_counted_and_a_mark_beyond_the_cells_is
   }
 }
 
+Test(census, pins_beyond_what_was_granted_are_no_views) {
+  Workplace place;
+  place.session().views_max = 10;
+  layout::SessionRegion& region = *place.session().shared();
+  region.header.pins_high = layout::kViewsMax;
+  for (const uint32_t cell : {0U, 9U, 10U, layout::kViewsMax - 1}) region.pins[cell] = cell + 1;
+  Census census({{.session = place.sessions[0], .uid = 5, .presence = SessionPresence::attached}});
+  const auto reports = count_all(census, [](uint32_t) { return uint64_t{1}; });
+  cr_assert(reports.size() == 1 && reports[0].views == 2 && reports[0].view_bytes == 2 && reports[0].views_max == 10);
+}
+
 Test(census, a_step_looks_at_so_many_cells_and_lines_and_no_more) {
   Workplace place;
   for (uint32_t index = 1; index < 4; ++index) place.add_session(index);

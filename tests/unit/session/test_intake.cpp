@@ -52,7 +52,8 @@ base::Fd some_memfd(uint64_t bytes, int seals) {
 class Door {
  public:
   explicit Door(uint32_t sessions_max = 100, AccessRules rules = {}, uid_t own_uid = ::getuid(), uint64_t descriptors = 100'000,
-                std::span<const layout::Dialect> dialects = layout::dialects(), uint64_t large_bytes_max = 1 << 20) {
+                std::span<const layout::Dialect> dialects = layout::dialects(), uint64_t large_bytes_max = 1 << 20,
+                uint64_t capacity = 1000) {
     cr_assert(mail_.to_store.open().has_value());
     cr_assert(mail_.to_intake.open().has_value());
     for (int* fd : {&published_.index_fd, &published_.tier_fd, &published_.feed_fd, &published_.status_fd}) {
@@ -72,7 +73,7 @@ class Door {
     world_.own_uid = own_uid;
     world_.limits = kLimits;
     world_.store = identity();
-    world_.capacity = 1000;
+    world_.capacity = capacity;
     world_.own_segment_above_bytes = 1 << 19;
     world_.lanes = layout::kLanesMin;
     world_.sessions_max = sessions_max;
@@ -868,7 +869,7 @@ Test(intake, another_users_large_content_fills_half_of_the_room) {
 
 Test(intake, another_user_has_so_many_channels) {
   constexpr uint64_t kChannels = 256;
-  Door door(1000, everybody(), ::getuid() + 1);
+  Door door(1000, everybody(), ::getuid() + 1, 100'000, layout::dialects(), 1 << 20, 1 << 24);
   door.start();
   std::vector<RawClient> clients;
   const auto greet_from = [&](uint64_t pid_namespace) {
@@ -1427,6 +1428,102 @@ Test(intake, another_user_has_a_share_of_the_sessions, .disabled = ::geteuid() !
     return std::strstr(answer->as<layout::Refuse>().text, "has 5 sessions") != nullptr ? 0 : 3;
   });
   cr_assert_eq(code, 0);
+}
+
+Test(intake, another_users_sessions_share_half_of_the_slots_as_views) {
+  Door door(1000, everybody(), ::getuid() + 1, 100'000, layout::dialects(), 1 << 20, 4096);
+  door.start();
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 32; ++i) {
+    clients.push_back(std::make_unique<RawClient>(door.path()));
+    cr_assert(clients.back()->attach().has_value(), "session %d", i);
+    cr_assert_eq(clients.back()->welcome.views_max, 64);
+    cr_assert_eq(clients.back()->entry().views_max, 64);
+    clients.back()->take_segments();
+  }
+  const auto refused = [&] {
+    RawClient client(door.path());
+    client.send(RawClient::hello());
+    return client.receive()->as<layout::Refuse>();
+  };
+  const layout::Refuse refuse = refused();
+  cr_assert_eq(refuse.code, WARM_E_LIMIT);
+  cr_assert_not_null(std::strstr(refuse.text, "may hold 2048 views"), "%s", refuse.text);
+  // Whatever it writes into its own memory.
+  auto& region = *reinterpret_cast<layout::SessionRegion*>(clients[3]->region.data());
+  region.header.pins_high = ~uint32_t{0};
+  for (uint32_t& pin : region.pins) pin = 1;
+  const layout::SessionReport report = report_of(ask_who_holds_what(*clients[0], 1), *clients[3]);
+  cr_assert(report.views == 64 && report.views_max == 64, "%lu of %u", report.views, report.views_max);
+  // What one was granted is another's when it has ended.
+  clients[5]->bye();
+  cr_assert(comes([&] {
+    RawClient next(door.path());
+    return next.attach().has_value() && next.welcome.views_max == 64;
+  }));
+}
+
+Test(intake, the_daemons_own_user_may_hold_every_view_in_every_session, .disabled = ::geteuid() != 0) {
+  Door door(100, everybody(), ::getuid(), 100'000, layout::dialects(), 1 << 20, 4096);
+  door.start();
+  const auto own = [&] {
+    RawClient client(door.path());
+    return client.attach().has_value() && client.welcome.views_max == layout::kViewsMax;
+  };
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 20; ++i) {
+    clients.push_back(std::make_unique<RawClient>(door.path()));
+    cr_assert(clients.back()->attach().has_value());
+    cr_assert_eq(clients.back()->welcome.views_max, layout::kViewsMax);
+  }
+  // They count for nobody else.
+  const int code = as_a_stranger(door, [&] {
+    std::vector<std::unique_ptr<RawClient>> theirs;
+    for (int i = 0; i < 32; ++i) {
+      theirs.push_back(std::make_unique<RawClient>(door.path()));
+      if (!theirs.back()->attach().has_value() || theirs.back()->welcome.views_max != 64) return 1;
+    }
+    RawClient one_more(door.path());
+    return one_more.attach().has_value() ? 2 : 0;
+  });
+  cr_assert_eq(code, 0);
+  cr_assert(own());
+}
+
+Test(intake, orphan_keeps_what_it_was_granted_and_it_counts) {
+  auto first = std::make_unique<Door>(100, everybody(), ::getuid() + 1, 100'000, layout::dialects(), 1 << 20, 100'000);
+  first->start();
+  RawClient client(first->path());
+  cr_assert(client.attach().has_value());
+  cr_assert_eq(client.welcome.views_max, 781);
+  cr_assert(comes([&] { return state_of(client) == kLive; }));
+  // One that would have granted less.
+  Door second(100, everybody(), ::getuid() + 1, 100'000, layout::dialects(), 1 << 20, 3000);
+  const std::string name = results_name(client.welcome.channel);
+  std::filesystem::copy_file(first->directory.path() + "/" + name, second.directory.path() + "/" + name);
+  second.executor.next_session = second.executor.next_channel = 100;
+  second.adopt();
+  second.start();
+  RawClient other(second.path());
+  cr_assert(other.attach().has_value());
+  cr_assert_eq(other.welcome.views_max, 64);
+  RawClient again(second.path());
+  auto hello = RawClient::hello();
+  hello.resume_session = client.welcome.session;
+  hello.resume_channel = client.welcome.channel;
+  hello.resume_index = client.welcome.session_index;
+  again.send(hello, {client.descriptors[5].get(), client.descriptors[6].get()});
+  cr_assert(again.take_welcome().has_value());
+  cr_assert_eq(again.welcome.resumed, 1);
+  cr_assert_eq(again.welcome.views_max, 781);
+  // 1500 - 781 - 64 are left.
+  std::vector<std::unique_ptr<RawClient>> more;
+  for (int i = 0; i < 10; ++i) {
+    more.push_back(std::make_unique<RawClient>(second.path()));
+    cr_assert(more.back()->attach().has_value(), "%d", i);
+  }
+  RawClient one_too_many(second.path());
+  cr_assert(!one_too_many.attach().has_value());
 }
 
 Test(intake, descriptors_of_segments_channels_and_sessions_are_counted) {

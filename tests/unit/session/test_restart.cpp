@@ -55,6 +55,17 @@ Test(restart, living_process_is_an_orphan_and_a_dead_one_is_dead) {
   cr_assert_eq(s.channel->results().entry(1).state, static_cast<uint32_t>(layout::SessionState::dead));
 }
 
+Test(restart, orphan_has_what_it_was_granted_and_a_number_that_none_grants_is_every_cell) {
+  for (const uint32_t written : {1U, 64U, 4711U, layout::kViewsMax, 0U, layout::kViewsMax + 1, ~0U}) {
+    Workplace s;
+    write_entry(s, 0, identity_of_this_process());
+    s.channel->results().entry(0).views_max = written;
+    auto adopted = adopt(s);
+    const bool granted = written >= 1 && written <= layout::kViewsMax;
+    cr_assert_eq((*adopted)[0].orphans[0].session->views_max, granted ? written : layout::kViewsMax, "%u in the entry", written);
+  }
+}
+
 Test(restart, session_that_was_only_offered_is_void_though_its_process_lives) {
   Workplace s;
   s.add_session(1);

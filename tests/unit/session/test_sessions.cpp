@@ -42,12 +42,15 @@ struct House {
     return std::move(*Channel::create(directory.fd(), identity(), {.uid = uid, .namespace_device = 1, .namespace_inode = 2},
                                       layout::kLanesMin));
   }
-  std::shared_ptr<Session> attach(uint32_t index, bool accept = true) { return attach(*channel, index, accept); }
-  std::shared_ptr<Session> attach(Channel& to, uint32_t index, bool accept = true) {
+  std::shared_ptr<Session> attach(uint32_t index, bool accept = true, uint32_t views_max = layout::kViewsMax) {
+    return attach(*channel, index, accept, views_max);
+  }
+  std::shared_ptr<Session> attach(Channel& to, uint32_t index, bool accept = true, uint32_t views_max = layout::kViewsMax) {
     auto session = std::make_shared<Session>();
     session->channel = &to;
     session->index = index;
     session->access = layout::Access::write;
+    session->views_max = views_max;
     session->process = {.pid = 77, .start_time = 5, .pidfs_inode = 6};
     auto memfd = base::make_memfd("test-session", sizeof(layout::SessionRegion));
     session->memfd = *base::inode_of(memfd->get());
@@ -116,6 +119,20 @@ size_t pin_seen_when_a_session_is_handed_back_in_the_middle() {
   while (!next.scan(60, visit)) {
   }
   return seen;
+}
+
+// The pins that are seen of a session that was granted ten.
+std::vector<uint32_t> pins_seen_of_who_fills_every_cell(uint64_t& ret_voided) {
+  House house;
+  auto session = house.attach(0, true, 10);
+  session->shared()->header.pins_high = ~uint32_t{0};
+  uint32_t slot = 0;
+  for (uint32_t& pin : session->shared()->pins) pin = ++slot;
+  std::vector<uint32_t> pins = pins_of(*house.sessions);
+  house.mail.to_store.post(End{.session = session});
+  house.sessions->take_mail();
+  ret_voided = house.status.pins_voided;
+  return pins;
 }
 
 constexpr size_t kEndedReply = 1;
@@ -299,6 +316,18 @@ Test(sessions, pins_of_all_sessions_are_seen_whatever_they_say) {
   cr_assert_eq(pins[0], 99);
   cr_assert_eq(pins[1], 0xFFFF'FFFE);
   cr_assert(house.sessions->complete());
+}
+
+Test(sessions, pins_beyond_what_was_granted_hold_nothing) {
+  uint64_t voided = 0;
+  const std::vector<uint32_t> pins = pins_seen_of_who_fills_every_cell(voided);
+  cr_assert(pins == std::vector<uint32_t>({0, 1, 2, 3, 4, 5, 6, 7, 8, 9}), "%zu pins were seen", pins.size());
+  cr_assert_eq(voided, 10);
+}
+Test(sessions, pins_beyond_what_was_granted_hold_nothing__fails_without_the_rule, .disabled = !failpoints_built()) {
+  const Omit omit("daemon.pins_within_grant");
+  uint64_t voided = 0;
+  cr_assert_eq(pins_seen_of_who_fills_every_cell(voided).size(), layout::kViewsMax);
 }
 
 Test(sessions, scan_goes_on_where_it_was_when_a_session_ends) { cr_assert_eq(pin_seen_when_a_session_ends_in_the_middle(), 1); }
