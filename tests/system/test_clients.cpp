@@ -991,3 +991,41 @@ Test(clients, a_process_goes_on_in_every_way_while_one_thread_holds_a_view_in_a_
   await_sessions_of(client, ::getpid(), 1);
   cr_assert_eq(client.close(), WARM_OK);
 }
+
+// Each channel that it leaves with a view in it costs a session, and all of them can be named at once to a later daemon.
+Test(clients, a_client_has_fifteen_former_sessions_and_goes_on_when_one_of_them_is_given_up) {
+  constexpr size_t kFormersMax = 15;
+  Daemon daemon(small());
+  daemon.start();
+  const Client observer(daemon, kTimeoutMs);
+  Client client(daemon, 3'000);
+  const std::string id = record_id(0);
+  put_held_keys(observer, 1);
+  std::array<warm_view, kFormersMax> views{};
+  const auto fence_all = [] {
+    for (const uintptr_t channel : Memory(::getpid()).regions(layout::kChannelMagic)) fence(lanes_at(channel));
+  };
+  uint64_t key = kOwn;
+  for (warm_view& view : views) {
+    view = WARM_VIEW_INIT;
+    cr_assert_eq(warm_get(client, id.data(), id.size(), 0, &view), WARM_OK);
+    fence_all();
+    cr_assert_eq(put_once(client, key++), WARM_OK, "%s", warm_last_error());
+  }
+  await_sessions_of(observer, ::getpid(), kFormersMax + 2);
+  warm_view last = WARM_VIEW_INIT;
+  cr_assert_eq(warm_get(client, id.data(), id.size(), 0, &last), WARM_OK);
+  fence_all();
+  cr_assert_eq(put_once(client, key), WARM_E_BUSY);
+  cr_assert(std::strstr(warm_last_error(), "15 former sessions") != nullptr, "%s", warm_last_error());
+  daemon.restart();
+  cr_assert_eq(warm_release(client, &views[7]), WARM_OK);
+  cr_assert_eq(put_once(client, key), WARM_OK, "%s", warm_last_error());
+  await_sessions_of(observer, ::getpid(), kFormersMax + 2);
+  cr_assert_eq(stats_of(observer).orphans, 0);
+  for (warm_view& view : views) cr_assert_eq(warm_release(client, &view), WARM_OK);
+  cr_assert_eq(check_of(client, last), WARM_VIEW_CURRENT);
+  cr_assert_eq(warm_release(client, &last), WARM_OK);
+  await_sessions_of(observer, ::getpid(), 2);
+  cr_assert_eq(client.close(), WARM_OK);
+}
