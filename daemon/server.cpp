@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -59,7 +60,8 @@ constexpr uint64_t kSpinNsFloor = 1'000;         // below this, spinning is swit
 constexpr uint64_t kRefreshSessionsAlways = 64;  // so few sessions' counters are summed before every sleep
 constexpr uint64_t kRefreshIntervalNs = 10 * base::kNsPerMs;
 constexpr size_t kWakeEventsMax = 16;
-constexpr int kDozeMs = 1;
+constexpr long kDozeNs = 4 * base::kNsPerMs;
+constexpr uint64_t kTagTimer = 1;  // of an event; all others have 0
 constexpr uint64_t kSumNsMax = 100 * base::kNsPerMs;  // an HTTP answer waits so long for the newest counters
 
 // ---- the store as the session room sees it --------------------------------------------------------------------------------
@@ -120,6 +122,9 @@ class StoreLoop {
   Status prepare() {
     // By edges: a ring without a message is never read. The store clears its own events before each sleep.
     if (auto s = watch(mail_.to_store.event_fd(), EPOLLIN | EPOLLET); !s) return s;
+    timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    if (!timer_) return fail_errno(errno, "timerfd_create");
+    if (auto s = watch(timer_.get(), EPOLLIN | EPOLLET, kTagTimer); !s) return s;
     return watch(store_.event_fd(), EPOLLIN);
   }
 
@@ -139,9 +144,10 @@ class StoreLoop {
   }
 
  private:
-  [[nodiscard]] Status watch(int fd, uint32_t events) const {
+  [[nodiscard]] Status watch(int fd, uint32_t events, uint64_t tag = 0) const {
     epoll_event event{};
     event.events = events;
+    event.data.u64 = tag;
     if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) return fail_errno(errno, "epoll_ctl");
     return {};
   }
@@ -209,23 +215,40 @@ class StoreLoop {
   }
 
   // Somebody has more channels, or sessions, than can be looked at before each sleep. Who handed something in there before he
-  // could see that we sleep waits for a moment at most: when nobody comes in that, they are all looked at. True: nothing was
-  // found.
+  // could see that we sleep waits for some milliseconds at most: a sleep that lasts for so long is interrupted, and they are all
+  // looked at. One timer for many short sleeps: to set one is dear in a virtual machine. True: nothing was found.
   bool dozed_in_vain(uint64_t wake_at_ns) {
-    const int whole_ms = timeout_ms(wake_at_ns);
-    const bool whole = whole_ms >= 0 && whole_ms <= kDozeMs;
-    if (hear(whole ? whole_ms : kDozeMs) || whole) return false;
+    if (!std::exchange(timer_runs_, true)) {
+      const itimerspec once{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = kDozeNs}};
+      if (::timerfd_settime(timer_.get(), 0, &once, nullptr) != 0) return look_at_all() == Look::done;
+      timer_of_sleep_ = sleeps_;
+    }
+    if (hear(timeout_ms(wake_at_ns)) || timer_runs_ || timer_of_sleep_ != sleeps_) return false;
+    return look_at_all() == Look::done;
+  }
+
+  // Who was looked at already rings from then on, and does not wait for the rest.
+  Look look_at_all() {
     for (uint32_t part = 1;; ++part) {
       const Look seen = sessions_.look(part);
-      if (seen != Look::more) return seen == Look::done;
-      if (hear(0)) return false;
+      if (seen != Look::more) return seen;
+      if (hear(0)) return Look::published;
     }
   }
 
-  // True when somebody rang.
-  [[nodiscard]] bool hear(int timeout_ms) const noexcept {
+  // True when somebody rang, and not the timer alone.
+  bool hear(int timeout_ms) noexcept {
     std::array<epoll_event, kWakeEventsMax> events{};
-    return ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout_ms) > 0;
+    const int count = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout_ms);
+    bool rang = false;
+    for (int i = 0; i < count; ++i) {
+      if (events[static_cast<size_t>(i)].data.u64 == kTagTimer) {
+        timer_runs_ = false;
+      } else {
+        rang = true;
+      }
+    }
+    return rang;
   }
 
   static int timeout_ms(uint64_t wake_at_ns) noexcept {
@@ -247,6 +270,9 @@ class StoreLoop {
   uint64_t rounds_ = 0;
   uint32_t steps_ = 0;
   uint64_t sleeps_ = 0;
+  base::Fd timer_;
+  bool timer_runs_ = false;
+  uint64_t timer_of_sleep_ = 0;
 };
 
 // ---- before serving -------------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ class Intake {
   Guest* guest(uid_t uid);
   [[nodiscard]] bool may_speak(const Connection& connection);
   void rest(Connection& connection);
-  void hear_the_line(Guest& guest);
+  void hear_the_line(Guest& one);
   void hear_who_rests();
   void hear_bell(const Connection& connection, bool yes) noexcept;
   void leave_greeting(const Connection& connection);

@@ -160,6 +160,8 @@ Scene::Scene(bool apart) : apart_(apart), daemon_(store_options()) {
   std::ofstream(daemon_.configuration_path(), std::ios::app) << "[access.users]\n"
                                                              << kHonestUser << " = \"write\"\n"
                                                              << kHostileUser << " = \"write\"\n";
+  // Where the first half is one processor, who looks for work keeps the honest user from handing it in.
+  if (apart_) std::ofstream(daemon_.configuration_path(), std::ios::app) << "[daemon]\nspin_us = 0\n";
   daemon_.start();
   honest_ = Process::fork([this] { return honest_user(daemon_, *ground_); });
   await(ground_->honest_rounds, 1, "at the start");
