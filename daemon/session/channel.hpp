@@ -107,7 +107,7 @@ constexpr Rate kBadRequests{.at_once = 1024, .a_second = 500};
 constexpr Rate kTouches{.at_once = 16'384, .a_second = 100'000};
 
 constexpr size_t kChannelsAlwaysPolled = 4;
-constexpr size_t kSessionsAlwaysPolled = 64;  // of a channel: whose touches are looked for before each sleep
+constexpr size_t kSessionsAlwaysPolled = 16;  // of a channel: whose touches are looked for before each sleep
 constexpr uint64_t kWarmNs = 10 * base::kNsPerMs;
 
 // A user, as the store thread knows him.

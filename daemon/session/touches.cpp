@@ -9,7 +9,7 @@ namespace warmtier::daemon::session {
 namespace {
 
 constexpr uint64_t kTouchesPerStep = 64;  // of one session
-constexpr size_t kSessionsPerStep = 64;   // of a guest's channel
+constexpr size_t kSessionsPerStep = 16;   // of a guest's channel
 constexpr uint64_t kMarkCosts = 64;       // of what a guest has: one that has called us for nothing
 
 // Whether the daemon is to come. Hostile: a mark asks once, whatever the ring behind it holds.
