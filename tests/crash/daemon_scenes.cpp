@@ -276,8 +276,10 @@ bool Scene::dies_at_start(const std::string& point) {
   const bool ready = daemon_.wait_ready(base::Deadline::after_ns(kPatienceNs));
   // What comes after READY, as clients come back.
   Process::End end;
-  const bool died = daemon_.process().wait_until(base::Deadline::after_ns(ready ? 300 * base::kNsPerMs : kPatienceNs), end);
+  bool died = daemon_.process().wait_until(base::Deadline::after_ns(ready ? 300 * base::kNsPerMs : kPatienceNs), end);
   daemon_.failpoints().disarm(0);
+  // It may have come there just now.
+  if (!died && daemon_.failpoints().hits(0) > 0) died = daemon_.process().wait_until(base::Deadline::after_ns(kPatienceNs), end);
   if (died) {
     require(end == killed_by(SIGKILL), "%s: the starting daemon ended by itself: %s; it said:\n%s", point.c_str(),
             text_of(end).c_str(), daemon_.log().c_str());

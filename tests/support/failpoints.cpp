@@ -123,11 +123,15 @@ void Failpoints::disarm_and_release(unsigned rule) noexcept {
   release(rule, uint32_t{1} << 30);
 }
 
+std::string source_root() {
+  const char* const named = std::getenv("WARMTIER_SOURCE_ROOT");
+  return named != nullptr ? named : WARMTIER_SOURCE_ROOT;
+}
+
 std::vector<FailpointPlace> failpoint_places(const std::string& folder, std::string_view prefix) {
   std::vector<FailpointPlace> places;
   const std::regex use("WARM_FAILPOINT\\(\"([^\"]+)\"\\)");
-  const char* const named = std::getenv("WARMTIER_SOURCE_ROOT");
-  const std::filesystem::path root(named != nullptr ? named : WARMTIER_SOURCE_ROOT);
+  const std::filesystem::path root(source_root());
   for (const auto& entry : std::filesystem::recursive_directory_iterator(root / folder)) {
     if (entry.path().extension() != ".cpp" && entry.path().extension() != ".hpp") continue;
     std::ifstream file(entry.path());

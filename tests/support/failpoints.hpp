@@ -55,6 +55,7 @@ struct FailpointPlace {
   std::string file;  // from the project's root
   uint32_t line = 0;
 };
+std::string source_root();  // WARMTIER_SOURCE_ROOT, else where this was built from
 std::vector<FailpointPlace> failpoint_places(const std::string& folder, std::string_view prefix = "");
 std::vector<std::string> failpoint_names(const std::string& folder, std::string_view prefix = "");
 
