@@ -1,6 +1,5 @@
 #include "tests/hostile/live.hpp"
 
-#include <grp.h>
 #include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -141,7 +140,7 @@ std::vector<uint32_t> Latencies::sorted() const {
 
 bool become(uid_t user) {
   if (::geteuid() != 0) return true;
-  return ::setgroups(0, nullptr) == 0 && ::setresgid(user, user, user) == 0 && ::setresuid(user, user, user) == 0;
+  return support::become(user, user);
 }
 
 int burn(const Daemon&, Ground& ground, Chance& chance) {

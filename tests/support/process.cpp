@@ -211,8 +211,11 @@ void pin_to_processor(unsigned processor) {
 }
 
 bool become(uid_t uid, gid_t gid, const std::vector<gid_t>& more_groups) {
-  return ::setgroups(more_groups.size(), more_groups.data()) == 0 && ::setresgid(gid, gid, gid) == 0 &&
-         ::setresuid(uid, uid, uid) == 0 && ::prctl(PR_SET_DUMPABLE, 1) == 0;
+  const pid_t parent = ::getppid();
+  if (::setgroups(more_groups.size(), more_groups.data()) != 0 || ::setresgid(gid, gid, gid) != 0 || ::setresuid(uid, uid, uid) != 0)
+    return false;
+  die_with(parent);  // the kernel forgets it with the credentials
+  return ::prctl(PR_SET_DUMPABLE, 1) == 0;
 }
 
 uint64_t cpu_time_ms(pid_t pid) {
