@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -33,13 +34,22 @@ constexpr int kCannotBegin = 3;
 constexpr uint64_t kStoresPerRound = 4096;
 
 bool stopped(const Ground& ground) { return ground.stop_hostile.load(std::memory_order_relaxed); }
+// The one that an attack begins with. Its user may have attached more often than he may, in the attack before.
+std::optional<RawSession> attach_at_last(const Daemon& daemon, const Ground& ground) {
+  auto session = attach_raw(daemon.socket());
+  for (const auto deadline = base::Deadline::after_ns(kPatienceNs); !session && !deadline.passed() && !stopped(ground);) {
+    ::usleep(10'000);
+    session = attach_raw(daemon.socket());
+  }
+  return session;
+}
 void ring(int socket) { (void)::send(socket, &layout::kDoorbellByte, 1, MSG_DONTWAIT | MSG_NOSIGNAL); }
 
 // ---- every byte that may be written -------------------------------------------------------------------------------------------
 
 int scribble(const Daemon& daemon, Ground& ground, Chance& chance) {
   if (!become(kHostileUser)) return kCannotBegin;
-  const auto session = attach_raw(daemon.socket());
+  const auto session = attach_at_last(daemon, ground);
   if (!session) return kCannotBegin;
   const uint32_t lanes = session->welcome.lanes;
   const std::array<std::pair<std::byte*, size_t>, 6> parts = {{
@@ -462,7 +472,7 @@ int meddle_with_what_is_shared(const Daemon& daemon, Ground& ground, Chance& cha
 
 int lie_in_the_handshake(const Daemon& daemon, Ground& ground, Chance& chance) {
   if (!become(kHostileUser)) return kCannotBegin;
-  const auto own = attach_raw(daemon.socket());
+  const auto own = attach_at_last(daemon, ground);
   if (!own) return kCannotBegin;
   while (!stopped(ground)) {
     layout::Hello lie = hello();
