@@ -35,14 +35,14 @@
 namespace warmtier::daemon::session {
 
 // S18: what another user than the daemon's own may make this thread do, with all his connections. A message costs some
-// microseconds, an attachment some hundreds, a descriptor in a list of segments two: together a hundredth of a processor each.
+// microseconds, an attachment some hundreds, a descriptor in a list of segments two: a hundredth of a processor each, or two.
 //
 // Messages: a request that the store was asked about pays for one, so the bells of who puts cost nothing, at any speed. What is
 // left are watches, questions and bells for touches; who has nothing left is heard again every 100 ms: a few interruptions a
 // second with something to do, not one for each message.
 constexpr Rate kMessages{.at_once = 2048, .a_second = 1'000};
 // A thousand processes that begin at once are heard at once. One that comes back to the session that it had is not counted.
-constexpr Rate kGreetings{.at_once = 1024, .a_second = 10};
+constexpr Rate kGreetings{.at_once = 1024, .a_second = 50};
 // Descriptors in lists of segments that were asked for: a hundred sessions that all meet a new one, in a store of hundreds.
 constexpr Rate kListed{.at_once = 65'536, .a_second = 4'000};
 constexpr size_t kGuestsMax = 1024;  // beyond so many users those who owe nothing are forgotten
