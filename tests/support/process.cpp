@@ -212,7 +212,8 @@ void pin_to_processor(unsigned processor) {
 
 bool become(uid_t uid, gid_t gid, const std::vector<gid_t>& more_groups) {
   const pid_t parent = ::getppid();
-  if (::setgroups(more_groups.size(), more_groups.data()) != 0 || ::setresgid(gid, gid, gid) != 0 || ::setresuid(uid, uid, uid) != 0)
+  if (::setgroups(more_groups.size(), more_groups.data()) != 0 || ::setresgid(gid, gid, gid) != 0 ||
+      ::setresuid(uid, uid, uid) != 0)
     return false;
   die_with(parent);  // the kernel forgets it with the credentials
   return ::prctl(PR_SET_DUMPABLE, 1) == 0;
