@@ -114,7 +114,7 @@ void regions(std::vector<Seed>& seeds) {
   results.format_version = kFormatVersion;
   results.lanes = kLanesMin;
   results.sessions_max = kSessionsPerChannel;
-  for (uint8_t i = 0; i < sizeof results.store_id; ++i) results.store_id[i] = static_cast<uint8_t>(i + 1);
+  for (size_t i = 0; i < sizeof results.store_id; ++i) results.store_id[i] = static_cast<uint8_t>(i + 1);
   with("results", Region::results, 0, results);
   IndexHeader index{};
   index.magic = kIndexMagic;
