@@ -668,6 +668,7 @@ int dies_in_a_claim(const Daemon& daemon, Board& board, bool with_core) {
   if (daemon.try_open(&client, kTimeoutMs) != WARM_OK || !hold(client, views)) return 1;
   std::vector<std::byte> ballast;
   if (with_core) {
+    ::signal(SIGQUIT, SIG_DFL);  // ignored in what a shell began in the background
     // Long enough in its writing to be seen.
     const rlimit unlimited{.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
     if (::setrlimit(RLIMIT_CORE, &unlimited) != 0 || ::chdir(daemon.directory().c_str()) != 0) return 2;
