@@ -188,7 +188,9 @@ struct StormCounts {
 // Reads what the writers write, and holds views over everything that happens.
 int reader(const Daemon& daemon, Board& board, unsigned me) {
   warm_client* client = nullptr;
-  if (daemon.try_open(&client) != WARM_OK) return 1;
+  int opened = WARM_E_UNAVAILABLE;  // between two daemons there is nobody to open it
+  while (opened == WARM_E_UNAVAILABLE && board.stop.load() == 0) opened = daemon.try_open(&client);
+  if (opened != WARM_OK) return opened == WARM_E_UNAVAILABLE ? 0 : 1;
   Dice dice(me);
   std::array<warm_view, 8> held;
   std::array<std::pair<const Shape*, uint64_t>, 8> of{};
@@ -284,8 +286,8 @@ class Storm {
             daemon_.log().c_str());
     for (Process& process : readers_) {
       Process::End end;
-      require(!process.wait_until(base::Deadline::after_ns(0), end), "a reader ended: %s; the daemon said:\n%s",
-              text_of(end).c_str(), daemon_.log().c_str());
+      const bool ended = process.wait_until(base::Deadline::after_ns(0), end);
+      require(!ended, "a reader ended: %s; the daemon said:\n%s", text_of(end).c_str(), daemon_.log().c_str());
     }
   }
 
