@@ -52,13 +52,20 @@ int put_large(warm_client* client, uint32_t version) {
 }
 
 int honest_user(const Daemon& daemon, Ground& ground) {
+  warm_client* client = nullptr;
   const auto wrong = [&](int line) {
     std::fprintf(stderr, "the honest user, line %d: %s\n", line, warm_last_error());
+    warm_stats stats = WARM_STATS_INIT;
+    if (client != nullptr && warm_stats_get(client, &stats) == WARM_OK) {
+      // Whether the store had no slot to give, or nobody served.
+      std::fprintf(stderr, "%lu puts; slots: %lu allocated, %lu free, %lu waiting, %lu held; checkpoint %lu, %lu of %lu durable\n",
+                   stats.puts, stats.slots_allocated, stats.slots_free, stats.slots_waiting, stats.slots_held, stats.checkpoints,
+                   stats.sequence_durable, stats.sequence);
+    }
     ground.wrong.store(line);
     return 1;
   };
   if (!become(kHonestUser)) return wrong(__LINE__);
-  warm_client* client = nullptr;
   if (daemon.try_open(&client) != WARM_OK) return wrong(__LINE__);
   base::Deadline seldom = base::Deadline::after_ns(0);
   for (uint64_t round = 0; !ground.stop_honest.load(); ++round) {

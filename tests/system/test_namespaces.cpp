@@ -206,7 +206,7 @@ Test(namespaces, a_client_killed_in_a_claim_in_another_pid_namespace_is_repaired
         warm_client* own = nullptr;
         if (daemon.try_open(&own, kTimeoutMs) != WARM_OK) return 4;
         board->ready.advance();
-        if (!board->go.wait_for(2, patience())) return 5;
+        if (!board->done.wait_for(1, patience())) return 5;
         for (uint32_t version = 1; version <= 20; ++version) {
           if (put_record(own, kShape, kOwn + 1, version) != WARM_OK) return 6;
         }
@@ -214,6 +214,7 @@ Test(namespaces, a_client_killed_in_a_claim_in_another_pid_namespace_is_repaired
       });
       if (!board->go.wait_for(2, patience())) return 8;
       victim.kill();
+      board->done.advance();
       const Process::End end = next.wait();
       return end == exit_code(0) ? 0 : 50 + end.code;
     });
