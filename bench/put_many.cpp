@@ -1,9 +1,14 @@
-// Many puts of one client: in one call, and as tickets, beside LMDB with as many in one transaction. Time is per record. They
-// meet what the daemon has prepared ahead.
+// 1,000 replaces of one client: in one call, and as tickets, beside LMDB with as many in one transaction, and beside a process
+// that only copies what it is handed. Time is per record. Three cases of each, for what they meet decides more than how they are
+// handed in: a daemon that is at it and writes nothing to the device; one that makes a checkpoint; one that sleeps, as its client
+// did. All meet what the daemon has prepared ahead, but for those that a checkpoint takes it from.
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <future>
+#include <utility>
 
+#include "bench/exchange.hpp"
 #include "bench/lmdb_peer.hpp"
 #include "bench/world.hpp"
 
@@ -12,8 +17,9 @@ namespace {
 
 constexpr size_t kContentBytes = 100;
 constexpr size_t kBatch = 1000;
-constexpr uint64_t kRoundsPerCheckpoint = 8;
+constexpr uint64_t kNoCheckpointMs = 3'600'000;
 constexpr uint64_t kSpareSlots = 32 * layout::kSlotsPerChunk;
+constexpr uint64_t kFreeSlots = 16 * layout::kSlotsPerChunk;  // the daemon allocates more chunks while it has fewer
 
 // The memories of a batch, each with bytes of its own: nothing is in a cache because the one before it was the same.
 class Batch {
@@ -85,46 +91,152 @@ void in_one_transaction(Lmdb& peer, const Batch& batch) {
   peer.commit();
 }
 
-}  // namespace
+// One after the other as fast as they go: between them nobody has time to fall asleep.
+void one_by_one(ManyExchange& exchange, const Batch& batch) {
+  for (size_t i = 0; i < kBatch; ++i) exchange.hand_over(batch.id(i), batch.bytes(i));
+  exchange.await_all();
+}
 
-void bench_put_many(const Settings& settings, Reporter& reporter) {
-  const uint64_t rounds = settings.quick ? 40 : 300;
-  const uint64_t capacity =
-      (settings.records + layout::kSlotsPerChunk - 1) / layout::kSlotsPerChunk * layout::kSlotsPerChunk + kSpareSlots;
-  // Checkpoints come between the rounds, and not while one is measured.
-  Settings own = settings;
-  own.checkpoint_interval_ms = 250;
-  World world(own, capacity, settings.records, kContentBytes);
-  Lmdb peer(world.daemon().directory() + "/lmdb", settings.records, kContentBytes);
-  Batch batch;
-  uint64_t random = 11;
-  // Every spare slot was used before.
-  for (uint64_t used = 0; used < kSpareSlots + kBatch; used += kBatch, random += kBatch) {
-    batch.make(random, settings.records);
-    world.await_free(kBatch + 1024);
-    in_one_call(world.client(), batch);
+// Whether a checkpoint ran all the while is known afterwards: it took its sequence before the first put, and was not complete
+// after the last.
+struct Met {
+  Samples* samples;
+  uint64_t took;  // ticks of a record
+  uint64_t sequence_before;
+};
+
+class Rounds {
+ public:
+  Rounds(World& world, Lmdb& peer, ManyExchange& exchange, const Settings& settings, uint64_t rounds)
+      : many(rounds),
+        tickets(rounds),
+        many_in_checkpoint(rounds * kBatchesInCheckpoint),
+        tickets_in_checkpoint(rounds * kBatchesInCheckpoint),
+        many_first(rounds),
+        tickets_first(rounds),
+        least(rounds),
+        lmdb(rounds),
+        world_(world),
+        peer_(peer),
+        exchange_(exchange),
+        records_(settings.records) {
+    // Every spare slot was used before.
+    for (uint64_t used = 0; used < kSpareSlots + kBatch; used += kBatch) {
+      make(batches_[0]);
+      world_.await_free(kBatch + 1024);
+      in_one_call(world_.client(), batches_[0]);
+    }
   }
-  Samples many(rounds);
-  Samples tickets(rounds);
-  Samples lmdb(rounds);
-  const auto measure = [&](Samples& samples, auto&& put_all) {
-    batch.make(random, settings.records);
-    random += kBatch;
-    world.await_free(kBatch + 1024);
-    world.await_prepared(kBatch + 1024);
+
+  // No checkpoint runs, and none begins: the daemon has far more free slots than the round takes.
+  void quiet() {
+    must(warm_checkpoint(world_.client(), nullptr), WARM_OK, "checkpoint");
+    for (Batch& batch : batches_) make(batch);
+    world_.await_free(kFreeSlots);
+    world_.await_prepared(kRoundSlots);
+    const uint64_t before = layout::load_acquire(world_.status().checkpoints);
+    world_.await_asleep();
+    add(many_first, [&] { in_one_call(world_.client(), batches_[0]); });
+    add(many, [&] { in_one_call(world_.client(), batches_[1]); });
+    add(tickets, [&] { by_tickets(world_.client(), batches_[2]); });
+    for (Batch& batch : batches_) make(batch);
+    world_.await_asleep();
+    add(tickets_first, [&] { by_tickets(world_.client(), batches_[0]); });
+    if (layout::load_acquire(world_.status().checkpoints) != before) stop_because("a checkpoint ran that nobody had asked for");
+    add(lmdb, [&] { in_one_transaction(peer_, batches_[1]); });
+    exchange_.wake();
+    add(least, [&] { one_by_one(exchange_, batches_[2]); });
+    exchange_.rest();
+  }
+
+  void in_checkpoint() {
+    const uint64_t before = layout::load_acquire(world_.status().checkpoints);
+    uint64_t taken = 0;
+    auto checkpoint = std::async(std::launch::async, [&] { return warm_checkpoint(world_.client(), &taken); });
+    std::vector<Met> met;
+    while (met.size() < kBatchesInCheckpoint && layout::load_acquire(world_.status().checkpoints) == before) {
+      const bool in_call = met.size() % 2 == 0;
+      make(batches_[0]);
+      const uint64_t sequence = layout::load_acquire(world_.status().sequence);
+      const uint64_t from = ticks();
+      if (in_call) {
+        in_one_call(world_.client(), batches_[0]);
+      } else {
+        by_tickets(world_.client(), batches_[0]);
+      }
+      const uint64_t took = (ticks() - from) / kBatch;
+      if (layout::load_acquire(world_.status().checkpoints) != before) break;
+      met.push_back(
+          {.samples = in_call ? &many_in_checkpoint : &tickets_in_checkpoint, .took = took, .sequence_before = sequence});
+    }
+    must(checkpoint.get(), WARM_OK, "checkpoint");
+    for (const Met& one : met) {
+      if (one.sequence_before >= taken) one.samples->add(one.took);
+    }
+  }
+
+  Samples many;
+  Samples tickets;
+  Samples many_in_checkpoint;
+  Samples tickets_in_checkpoint;
+  Samples many_first;
+  Samples tickets_first;
+  Samples least;
+  Samples lmdb;
+
+ private:
+  static constexpr uint64_t kBatchesInCheckpoint = 4;
+  static constexpr uint64_t kRoundSlots = (4 + kBatchesInCheckpoint) * kBatch;
+
+  void make(Batch& batch) {
+    batch.make(random_, records_);
+    random_ += kBatch;
+  }
+  template <typename PutAll>
+  static void add(Samples& samples, PutAll&& put_all) {
     const uint64_t from = ticks();
     put_all();
     samples.add((ticks() - from) / kBatch);
-  };
-  for (uint64_t round = 0; round < rounds; ++round) {
-    if (round % kRoundsPerCheckpoint == 0) world.await_durable();
-    measure(many, [&] { in_one_call(world.client(), batch); });
-    measure(tickets, [&] { by_tickets(world.client(), batch); });
-    measure(lmdb, [&] { in_one_transaction(peer, batch); });
   }
-  for (const auto& [name, samples] : {std::pair{"replace, 1000 in one call", &many}, {"replace, 1000 by tickets", &tickets}}) {
+
+  World& world_;
+  Lmdb& peer_;
+  ManyExchange& exchange_;
+  const uint64_t records_;
+  std::array<Batch, 3> batches_;
+  uint64_t random_ = 11;
+};
+
+}  // namespace
+
+void bench_put_many(const Settings& settings, Reporter& reporter) {
+  const uint64_t capacity =
+      (settings.records + layout::kSlotsPerChunk - 1) / layout::kSlotsPerChunk * layout::kSlotsPerChunk + kSpareSlots;
+  ManyExchange exchange(capacity, settings.large_pages);
+  // Only those that are asked for here.
+  Settings own = settings;
+  own.checkpoint_interval_ms = kNoCheckpointMs;
+  World world(own, capacity, settings.records, kContentBytes);
+  Lmdb peer(world.daemon().directory() + "/lmdb", settings.records, kContentBytes);
+  const uint64_t rounds = settings.quick ? 40 : 300;
+  Rounds measured(world, peer, exchange, settings, rounds);
+  for (uint64_t round = 0; round < rounds; ++round) {
+    measured.quiet();
+    measured.in_checkpoint();
+  }
+  const std::pair<const char*, const Samples*> cases[] = {
+      {"one call, no checkpoint", &measured.many},
+      {"tickets, no checkpoint", &measured.tickets},
+      {"one call, in a checkpoint", &measured.many_in_checkpoint},
+      {"tickets, in a checkpoint", &measured.tickets_in_checkpoint},
+      {"one call, after a pause", &measured.many_first},
+      {"tickets, after a pause", &measured.tickets_first},
+      {"bare exchange", &measured.least},
+  };
+  for (const auto& [name, samples] : cases) {
     Result result = result_of("put_many", name, *samples);
-    against_peer(result, "lmdb", lmdb);
+    against_peer(result, "lmdb", measured.lmdb);
+    if (samples != &measured.least) against_limit(result, measured.least.percentile_ns(0.5));
     reporter.say(result);
   }
 }

@@ -113,6 +113,14 @@ void World::await_durable() {
   }
 }
 
+void World::await_asleep() {
+  const base::Deadline deadline = base::Deadline::after_ns(60 * base::kNsPerSecond);
+  while (layout::load_acquire(status().sleeping) == 0) {
+    if (deadline.passed()) stop_because("the daemon did not fall asleep in 60 s");
+    look_again_soon();
+  }
+}
+
 void World::await_free(uint64_t slots) {
   const base::Deadline deadline = base::Deadline::after_ns(60 * base::kNsPerSecond);
   while (layout::load_relaxed(status().slots_free) < slots) {

@@ -116,6 +116,8 @@ class World {
   void await_prepared(uint64_t slots);
   // Waits until everything is on the device: no checkpoint runs then.
   void await_durable();
+  // Waits until the daemon sleeps: nothing is left to do.
+  void await_asleep();
   // Waits until so many slots are free.
   void await_free(uint64_t slots);
 
