@@ -58,7 +58,8 @@ int honest_user(const Daemon& daemon, Ground& ground) {
     warm_stats stats = WARM_STATS_INIT;
     if (client != nullptr && warm_stats_get(client, &stats) == WARM_OK) {
       // Whether the store had no slot to give, or nobody served.
-      std::fprintf(stderr, "%lu puts; slots: %lu allocated, %lu free, %lu waiting, %lu held; checkpoint %lu, %lu of %lu durable\n",
+      std::fprintf(stderr,
+                   "%lu puts; slots: %lu allocated, %lu free, %lu waiting, %lu held; checkpoint %lu, %lu of %lu durable\n",
                    stats.puts, stats.slots_allocated, stats.slots_free, stats.slots_waiting, stats.slots_held, stats.checkpoints,
                    stats.sequence_durable, stats.sequence);
     }
