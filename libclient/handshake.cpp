@@ -1,8 +1,10 @@
 #include "libclient/handshake.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -32,6 +34,14 @@ void wait_for(int socket, short events, uint64_t ns) noexcept {
 bool daemon_gone(int error) noexcept {
   // EBADF: this process has closed our descriptors, and the number is another file's or nobody's.
   return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == ECONNREFUSED || error == EBADF;
+}
+
+// Whether connect() waits, and for how long; 0: it does not.
+bool set_waiting(int socket, uint64_t ns) noexcept {
+  const uint64_t us = std::min(ns / base::kNsPerUs + 1, 3600 * base::kNsPerSecond / base::kNsPerUs);
+  const timeval limit{.tv_sec = static_cast<time_t>(us / 1'000'000), .tv_usec = static_cast<suseconds_t>(us % 1'000'000)};
+  return ::setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0 &&
+         ::fcntl(socket, F_SETFL, ns == 0 ? O_NONBLOCK : 0) == 0;
 }
 
 base::Result<std::string> absolute(const char* path) {
@@ -225,13 +235,18 @@ base::Result<base::Fd> connect_to(const std::string& path, const base::Deadline&
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  Slices slices;
-  for (;;) {
-    if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return socket;
+  for (bool waits = false;;) {
+    if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
+      if (waits && !set_waiting(fd, 0)) return base::fail_errno(errno, "make a socket non-blocking");
+      return socket;
+    }
     const int error = errno;
     if (error == EINTR) continue;
-    if (error == EAGAIN && !deadline.passed()) {  // the daemon's queue of connections is full
-      wait_for(-1, 0, slices.next_ns(deadline));
+    // The daemon's queue of connections is full: the kernel wakes us as soon as it is not, which who looks again now and then
+    // would hardly meet beside somebody who does nothing else.
+    if (error == EAGAIN && !deadline.passed()) {
+      waits = true;
+      if (!set_waiting(fd, deadline.left_ns())) return base::fail_errno(errno, "make a socket wait");
       continue;
     }
     if (error == EACCES || error == EPERM) return not_permitted(error, path);

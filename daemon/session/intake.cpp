@@ -70,6 +70,7 @@ base::Status Intake::open(base::Fd listener) {
   const int flags = ::fcntl(listener_.get(), F_GETFL);
   if (flags < 0 || ::fcntl(listener_.get(), F_SETFL, flags | O_NONBLOCK) != 0)
     return base::fail_errno(errno, "make the listener non-blocking");
+  if (::listen(listener_.get(), kQueueMax) != 0) return base::fail_errno(errno, "listen");  // also where it listens already
   epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return base::fail_errno(errno, "epoll_create1");
   sigset_t signals;
@@ -149,7 +150,8 @@ uint32_t Intake::sessions_of(uid_t uid) const noexcept {
 
 int Intake::timeout_ms() const noexcept {
   if (census_) return 0;
-  const uint64_t at_ns = std::min(hear_at_ns_, listening_ ? UINT64_MAX : hurry_at_ns_);
+  // While closing is behind, its end wakes us.
+  const uint64_t at_ns = std::min(hear_at_ns_, listening_ || porters_.behind() ? UINT64_MAX : listen_at_ns_);
   if (greetings_ == 0 && questions_ == 0 && at_ns == UINT64_MAX) return -1;
   uint64_t left_ns = questions_ > 0 ? next_census_.left_ns() : kGreetingNsMax;
   if (at_ns != UINT64_MAX) left_ns = std::min(left_ns, at_ns - std::min(clock_(), at_ns));
@@ -235,7 +237,7 @@ bool Intake::handle_mail() {
 
 void Intake::accept_all() {
   for (uint32_t i = 0; i < kAcceptsPerEvent; ++i) {
-    if (porters_.behind()) {
+    if (!may_accept()) {
       listen_again(false);
       return;
     }
@@ -250,10 +252,15 @@ void Intake::accept_all() {
   }
 }
 
+bool Intake::may_accept() const noexcept { return !porters_.behind() && turned_away_ < kTurnedAwayAtOnce; }
+
 // Who comes waits in the kernel's queue, which costs no descriptor.
 void Intake::listen_again(bool yes) {
   if (listening_ == yes) return;
-  if (!yes) hurry_at_ns_ = clock_() + kRestNs;
+  if (turned_away_ >= kTurnedAwayAtOnce) {
+    turned_away_ = 0;
+    listen_at_ns_ = clock_() + kTurningAwayRestNs;
+  }
   epoll_event event{};
   event.events = yes ? EPOLLIN : 0U;
   event.data.u64 = kTagListener;
@@ -283,7 +290,8 @@ void Intake::greet(base::Fd socket) {
       const layout::Refuse message = compose_refuse(
           WARM_E_BUSY, "user " + std::to_string(peer.uid) + " attaches more often than others can bear", own_version());
       (void)send_packet(socket.get(), bytes_of(message), {});
-      porters_.turn_away(std::move(socket));
+      porters_.close(std::move(socket));
+      ++turned_away_;
       return;
     }
     one->greetings.spend(1);
@@ -352,14 +360,7 @@ void Intake::rest(Connection& connection) {
 }
 
 void Intake::hear_who_rests() {
-  if (!listening_) {
-    // Where no processor has time for those that were turned away, others must not wait for that behind them.
-    if (const uint64_t now_ns = clock_(); now_ns >= hurry_at_ns_) {
-      porters_.hurry();
-      hurry_at_ns_ = now_ns + kRestNs;
-    }
-    if (!porters_.behind()) listen_again(true);
-  }
+  if (!listening_ && may_accept() && clock_() >= listen_at_ns_) listen_again(true);
   if (hear_at_ns_ == UINT64_MAX || clock_() < hear_at_ns_) return;
   hear_at_ns_ = UINT64_MAX;
   for (auto& [uid, one] : guests_) hear_the_line(one);
@@ -565,7 +566,6 @@ void Intake::take_fetched() {
     const bool nothing = fetched->packet.state == Packet::State::nothing;
     if (nothing || (handle_packet(*connection, fetched->packet) && may_go_on(fetched->connection))) rearm(*connection);
   }
-  if (!porters_.behind()) listen_again(true);
 }
 
 // False when the connection is not to be read any more, and may be gone.

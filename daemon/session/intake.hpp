@@ -43,6 +43,11 @@ namespace warmtier::daemon::session {
 constexpr Rate kMessages{.at_once = 2048, .a_second = 1'000};
 // A thousand processes that begin at once are heard at once. One that comes back to the session that it had is not counted.
 constexpr Rate kGreetings{.at_once = 1024, .a_second = 50};
+// Who comes beyond that is turned away, so many at once and then no more for a while; the kernel's queue is shorter, so that
+// whoever stands in it has been met by then: a flood keeps others waiting for one such while, or two.
+constexpr uint32_t kTurnedAwayAtOnce = 256;
+constexpr int kQueueMax = 128;
+constexpr uint64_t kTurningAwayRestNs = 50 * base::kNsPerMs;
 // Descriptors in lists of segments that were asked for: a hundred sessions that all meet a new one, in a store of hundreds.
 constexpr Rate kListed{.at_once = 65'536, .a_second = 4'000};
 constexpr size_t kGuestsMax = 1024;  // beyond so many users those who owe nothing are forgotten
@@ -145,6 +150,7 @@ class Intake {
   void handle_socket(Connection& connection, uint32_t events);
   void take_fetched();
   void listen_again(bool yes);
+  [[nodiscard]] bool may_accept() const noexcept;
   [[nodiscard]] bool may_go_on(uint64_t id) noexcept;
   [[nodiscard]] uint32_t own_version() const noexcept { return world_.dialects.front().protocol_version; }
   void let_go_of(base::Fd socket, uid_t uid);
@@ -196,7 +202,9 @@ class Intake {
   base::Fd signals_;
   Porters porters_;
   uint64_t fetches_ = 0;
-  bool listening_ = true;  // false: nobody is accepted until closing has caught up
+  bool listening_ = true;  // false: nobody is accepted at this moment
+  uint32_t turned_away_ = 0;  // since we listen
+  uint64_t listen_at_ns_ = 0;  // not sooner
   base::Fd spare_;  // given up for a moment to tell a client that there are no descriptors left
   std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;
   std::unordered_map<const Session*, uint64_t> by_session_;
@@ -207,7 +215,6 @@ class Intake {
   std::unordered_map<uid_t, Guest> guests_;
   size_t guests_max_ = kGuestsMax;
   uint64_t hear_at_ns_ = UINT64_MAX;  // who rests
-  uint64_t hurry_at_ns_ = 0;  // while nobody is accepted: those that were turned away have waited for long enough
   uint64_t large_bytes_ = 0;  // sum of put_bytes
   std::unordered_map<uid_t, uint64_t> large_bytes_of_;  // by user
   bool limit_logged_ = false;

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -16,7 +15,6 @@
 #include <cerrno>
 #include <cstring>
 #include <future>
-#include <iterator>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -28,7 +26,6 @@ constexpr uint32_t kPacketsThrownAwayMax = 4096;
 constexpr int kWakeSignal = SIGURG;  // ignored by everybody who does not ask for it
 constexpr long kPatienceNs = 1'000'000;
 constexpr uint32_t kCloser = UINT32_MAX;
-constexpr uint32_t kIdleCloser = UINT32_MAX - 1;
 constexpr size_t kClosesPerJob = 64;
 
 enum class Order : uint32_t { fetch, close };
@@ -230,11 +227,9 @@ base::Status Porters::open(uint64_t memory_bytes_max) {
   if (!pair) return base::pass(std::move(pair));
   replies_ = std::move(pair->first);
   replies_in_ = std::move(pair->second);
-  for (Closer* closer : {&closer_, &idle_closer_}) {
-    auto porter = hire(closer == &closer_ ? kCloser : kIdleCloser, closer->let_go);
-    if (!porter) return base::pass(std::move(porter));
-    closer->porter = std::move(*porter);
-  }
+  auto porter = hire(kCloser, closer_.let_go);
+  if (!porter) return base::pass(std::move(porter));
+  closer_.porter = std::move(*porter);
   return {};
 }
 
@@ -250,10 +245,7 @@ base::Result<Porters::Porter> Porters::hire(uint32_t index, LetGo let_go) {
   try {
     // The promise is the thread's: we may have its answer, and be gone, before it has done giving it.
     std::thread([ends, index, bytes = memory_bytes_max_, let_go = std::move(let_go), settled = std::move(settled)]() mutable {
-      const bool idle = index == kIdleCloser;
-      (void)::pthread_setname_np(::pthread_self(), idle ? "idle-closer" : index == kCloser ? "closer" : "porter");
-      const sched_param any{};
-      if (idle) (void)::sched_setscheduler(0, SCHED_IDLE, &any);  // of this thread
+      (void)::pthread_setname_np(::pthread_self(), index == kCloser ? "closer" : "porter");
       sigset_t wake;
       ::sigemptyset(&wake);
       ::sigaddset(&wake, kWakeSignal);
@@ -309,9 +301,9 @@ std::optional<Porters::Fetched> Porters::take(std::span<std::byte> buffer) {
     if (got < 0 && errno == EINTR) continue;
     if (got < static_cast<ssize_t>(sizeof reply)) return std::nullopt;
     if (reply.say == Say::done) {
-      Closer* const closer = reply.porter == kCloser ? &closer_ : reply.porter == kIdleCloser ? &idle_closer_ : nullptr;
-      --(closer != nullptr ? closer->porter : porters_[reply.porter]).waiting;
-      if (closer != nullptr) hand_on(*closer);
+      const bool closed = reply.porter == kCloser;
+      --(closed ? closer_.porter : porters_[reply.porter]).waiting;
+      if (closed) hand_on();
       continue;
     }
     Fetched fetched{.connection = reply.connection, .number = reply.number, .packet = {}};
@@ -340,34 +332,22 @@ std::optional<Porters::Fetched> Porters::take(std::span<std::byte> buffer) {
 void Porters::close(base::Fd socket) {
   (void)::shutdown(socket.get(), SHUT_RDWR);
   closer_.sockets.push_back(std::move(socket));
-  hand_on(closer_);
-}
-
-void Porters::turn_away(base::Fd socket) {
-  (void)::shutdown(socket.get(), SHUT_RDWR);
-  idle_closer_.sockets.push_back(std::move(socket));
-  hand_on(idle_closer_);
-}
-
-void Porters::hurry() {
-  std::ranges::move(idle_closer_.sockets, std::back_inserter(closer_.sockets));
-  idle_closer_.sockets.clear();
-  hand_on(closer_);
+  hand_on();
 }
 
 // One job at a time, with all that have come meanwhile. What finds no room stays with us until it does: here it is never closed
 // for the last time.
-void Porters::hand_on(Closer& closer) {
-  while (!closer.sockets.empty() && closer.porter.waiting == 0) {
+void Porters::hand_on() {
+  while (!closer_.sockets.empty() && closer_.porter.waiting == 0) {
     std::array<int, kClosesPerJob> numbers{};
-    const size_t count = std::min(numbers.size(), closer.sockets.size());
-    for (size_t i = 0; i < count; ++i) numbers[i] = closer.sockets[i].get();
-    const Job job{.order = Order::close, .connection = 0, .number = closer.jobs + 1};
-    if (!send_job(closer.porter.jobs.get(), job, std::span<const int>(numbers).first(count))) return;
-    ++closer.porter.waiting;
-    closer.sockets.erase(closer.sockets.begin(), closer.sockets.begin() + static_cast<ptrdiff_t>(count));
-    closer.let_go->store(++closer.jobs);
-    closer.let_go->notify_one();
+    const size_t count = std::min(numbers.size(), closer_.sockets.size());
+    for (size_t i = 0; i < count; ++i) numbers[i] = closer_.sockets[i].get();
+    const Job job{.order = Order::close, .connection = 0, .number = closer_.jobs + 1};
+    if (!send_job(closer_.porter.jobs.get(), job, std::span<const int>(numbers).first(count))) return;
+    ++closer_.porter.waiting;
+    closer_.sockets.erase(closer_.sockets.begin(), closer_.sockets.begin() + static_cast<ptrdiff_t>(count));
+    closer_.let_go->store(++closer_.jobs);
+    closer_.let_go->notify_one();
   }
 }
 

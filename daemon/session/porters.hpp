@@ -5,7 +5,7 @@
 // Each of these threads has a table of descriptors of its own where the kernel allows that, so that one that is kept for ever
 // holds none of the daemon's: not the store lock above all. One thread works for one user at a time; what it is kept with keeps
 // that user waiting and nobody else. Closing a socket needs no descriptor out of it, and what lingers is interrupted: one thread
-// does that for everybody, and another one, when a processor has nothing better to do, for who was turned away.
+// does that for everybody.
 //
 // Thread law: the intake thread.
 #pragma once
@@ -27,8 +27,7 @@
 namespace warmtier::daemon::session {
 
 constexpr uint32_t kPortersMax = 64;  // threads that receive; who is kept in one does not get a second
-constexpr size_t kClosesBehind = 64;
-constexpr size_t kTurnedAwayBehind = 256;
+constexpr size_t kClosesBehind = 256;
 constexpr uint32_t kFetchesPerUserMax = 64;  // that wait for one
 
 class Porters {
@@ -50,13 +49,8 @@ class Porters {
 
   // Its peer sees the end at once; what it had still sent is thrown away elsewhere.
   void close(base::Fd socket);
-  // The same when there is time for it: of who comes too often. hurry(): those that have waited since are closed now.
-  void turn_away(base::Fd socket);
-  void hurry();
   // So many wait to be closed that there should be no more of them; take() says when that is over.
-  [[nodiscard]] bool behind() const noexcept {
-    return closer_.sockets.size() >= kClosesBehind || idle_closer_.sockets.size() >= kTurnedAwayBehind;
-  }
+  [[nodiscard]] bool behind() const noexcept { return closer_.sockets.size() >= kClosesBehind; }
 
  private:
   struct Porter {
@@ -64,8 +58,8 @@ class Porters {
     uid_t uid = 0;  // whom it works for, while it has something to do
     uint32_t waiting = 0;  // jobs without an end
   };
-  // The last job whose sockets are not open here any more. A closer waits for it, so that nothing is closed for the last time by
-  // us.
+  // The last job whose sockets are not open here any more. The closer waits for it, so that nothing is closed for the last time
+  // by us.
   using LetGo = std::shared_ptr<std::atomic<uint64_t>>;
   struct Closer {
     Porter porter;
@@ -75,13 +69,12 @@ class Porters {
   };
   base::Result<Porter> hire(uint32_t index, LetGo let_go = nullptr);
   Porter* porter_for(uid_t uid);
-  static void hand_on(Closer& closer);
+  void hand_on();
 
   uint64_t memory_bytes_max_ = 0;
   base::Fd replies_;
   base::Fd replies_in_;  // the porters' end
   Closer closer_;
-  Closer idle_closer_;
   std::vector<Porter> porters_;
 };
 

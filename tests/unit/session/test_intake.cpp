@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <deque>
 #include <future>
 #include <optional>
 #include <thread>
@@ -171,8 +172,8 @@ struct Received {
 
 class RawClient {
  public:
-  explicit RawClient(const std::string& path) {
-    socket_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  explicit RawClient(const std::string& path, int flags = 0) {
+    socket_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     cr_assert_lt(path.size(), sizeof address.sun_path);
@@ -1703,6 +1704,32 @@ Test(intake, who_attaches_too_often_is_told_and_may_come_again) {
   pass(100);
   RawClient client(door.path());
   cr_assert(client.attach().has_value());
+}
+
+// While nobody is accepted the kernel's queue is short: it is all that others have to wait for.
+Test(intake, after_so_many_that_were_turned_away_nobody_is_accepted_for_a_while) {
+  Guesthouse door;
+  RawClient attached(door.path());
+  cr_assert(attached.attach().has_value());
+  attached.take_segments();
+  use_up_greetings(door);
+  for (uint32_t i = 0; i < kTurnedAwayAtOnce; ++i) await_turn(door);
+  std::deque<RawClient> queue;
+  while (queue.size() <= 2 * kQueueMax && queue.emplace_back(door.path(), SOCK_NONBLOCK).connected()) {
+  }
+  cr_assert_eq(queue.size(), kQueueMax + 2, "one more than the length of a queue fits in, and the next one does not");
+  const RawClient& first = queue.front();
+  first.offer(RawClient::hello());
+  // Two rounds of the intake thread.
+  for (uint64_t round = 1; round <= 2; ++round) {
+    say(attached, 1);
+    cr_assert(comes([&] { return door.executor.checkpoints.load() == round; }));
+  }
+  pollfd look{.fd = first.fd(), .events = POLLIN, .revents = 0};
+  cr_assert_eq(::poll(&look, 1, 0), 0);
+  pass(50);
+  cr_assert(first.receive().has_value());
+  await_turn(door);
 }
 
 Test(intake, lists_of_segments_beyond_the_share_of_a_user_come_later) {
