@@ -69,7 +69,8 @@ class Preparer {
   ~Preparer();  // drops what waits, awaits what runs
 
   void order(Job job);
-  // False without a lock when nothing is there.
+  // Whether take() would find something; asks for no lock.
+  [[nodiscard]] bool any_done() const noexcept { return done_count_.load(std::memory_order_acquire) != 0; }
   bool take(Prepared& ret_prepared);
   [[nodiscard]] int event_fd() const noexcept { return event_.get(); }
   void clear_event() noexcept;

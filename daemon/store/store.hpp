@@ -4,6 +4,10 @@
 // A put never meets a full disk or a fresh page by itself: space is allocated and populated ahead by a preparing thread that
 // touches no word that counts.
 //
+// Behind the facade: executor.hpp carries out requests; tier.hpp, content.hpp, growing_index.hpp and slots.hpp hold what there
+// is; supply.hpp asks the preparing thread (preparer.hpp) for more; reclaim.hpp makes dead slots free; durability.hpp brings it
+// all to the device (checkpoint.hpp); recovery.hpp makes it of what a start finds. store.cpp puts these together.
+//
 // Invariants
 //  1. Nothing may fail after the first store to a line, a cell or a word: execute() reserves first.
 //  2. put is stored last; the index cell after it; the feed after the cell; the dead word of what it replaces last.
@@ -96,8 +100,10 @@ class StagedContent {
   StagedContent& operator=(StagedContent&&) noexcept;
   ~StagedContent();
 
+  [[nodiscard]] uint64_t content_hash() const noexcept { return content_hash_; }
+
  private:
-  friend class Store;
+  friend class Content;
   int content_directory_ = -1;  // borrowed from the store
   std::unique_ptr<Segment> segment_;
   uint64_t content_offset_ = 0;
