@@ -8,8 +8,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "base/failpoint.hpp"
 
@@ -94,7 +94,8 @@ LargePut receive_large_put(std::span<const std::byte> message, const base::Fd& c
       uint64_t{put.header.dimensions} * sizeof(float) + put.header.id_bytes;  // as long as validate_message found
   const bool own = put.header.content_bytes > own_segment_above_bytes;
   if (!own && put.header.content_bytes > room_bytes) return refuse_code(WARM_E_BUSY);
-  put.bytes.reset(new (std::nothrow) std::byte[front + (own ? 0 : put.header.content_bytes)]);
+  // Not by new, which stops the daemon when there is no memory: how much this is a client says.
+  put.bytes.reset(static_cast<std::byte*>(std::malloc(front + (own ? 0 : put.header.content_bytes))));
   if (!put.bytes) return refuse_code(WARM_E_NOMEM);
   std::memcpy(put.bytes.get(), message.data() + sizeof head, front);
   WARM_FAILPOINT("daemon.large.before_read");

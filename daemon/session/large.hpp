@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -22,11 +23,15 @@ using Stage = std::function<base::Result<store::StagedContent>(
 // Only memory that nobody can change, cut or grow any more, of the stated length, and of a file system whose reads cannot hang.
 base::Status check_content_memfd(int memfd, uint64_t content_bytes);
 
+struct Free {
+  void operator()(std::byte* memory) const noexcept { std::free(memory); }
+};
+
 // One request in our own memory.
 struct LargePut {
   uint64_t number = 0;
   layout::RequestHeader header{};
-  std::unique_ptr<std::byte[]> bytes;  // embedding, id, content unless staged
+  std::unique_ptr<std::byte[], Free> bytes;  // embedding, id, content unless staged
   std::optional<store::StagedContent> staged;
   std::optional<store::Answer> refused;
 

@@ -46,12 +46,14 @@ constexpr Shape kLarge{.dimensions = 16, .content_bytes_max = 900'000};
 constexpr uint32_t kTimeoutMs = 20'000;
 constexpr uint64_t kFirst = 1'000;  // keys that fill a store, from here on
 
-// Of a content that gets a segment of its own.
-uint64_t large_key() {
-  uint64_t key = 0;
-  while (Record(kLarge, key, 1).memory().content_bytes < 400'000) ++key;
-  return key;
+uint64_t key_of_content(uint64_t bytes_min, uint64_t bytes_max) {
+  for (uint64_t key = 0;; ++key) {
+    const uint64_t bytes = Record(kLarge, key, 1).memory().content_bytes;
+    if (bytes >= bytes_min && bytes <= bytes_max) return key;
+  }
 }
+// Of a content that gets a segment of its own.
+uint64_t large_key() { return key_of_content(400'000, UINT64_MAX); }
 
 base::Deadline patience() { return base::Deadline::after_ns(kPatienceNs); }
 
@@ -396,6 +398,82 @@ Test(scarcity, a_client_without_address_space_hears_so_and_goes_on_when_there_is
     ++refused;
   }
   cr_assert_geq(refused, 3);
+}
+
+namespace {
+
+void limit_address_space(pid_t pid, uint64_t bytes) {
+  const rlimit limit{.rlim_cur = bytes, .rlim_max = RLIM_INFINITY};
+  cr_assert_eq(::prlimit(pid, RLIMIT_AS, &limit, nullptr), 0);
+}
+uint64_t address_space_of(pid_t pid) {
+  uint64_t pages = 0;
+  std::ifstream("/proc/" + std::to_string(pid) + "/statm") >> pages;
+  return pages * 4096;
+}
+
+}  // namespace
+
+// Whatever is asked of it is served or refused; what was acknowledged is there, and all is served when there is room again.
+Test(scarcity, a_daemon_whose_address_space_runs_out_refuses_what_needs_more_and_takes_it_again,
+     .disabled = !kLimitsAddressSpace) {
+  Daemon daemon(made_there(uint64_t{1} << 20));
+  daemon.start();
+  const uint64_t medium = key_of_content(130'000, 250'000);  // into the daemon's own memory, and then into a segment
+  uint64_t next = kFirst;
+  unsigned refused = 0;
+  for (uint64_t more = 0; more <= uint64_t{32} << 20; more += uint64_t{1} << 20) {
+    const uint64_t from = next;
+    const Client client(daemon, kTimeoutMs);
+    cr_assert_eq(put_record(client, kShape, 1, 1), WARM_OK);
+    limit_address_space(daemon.pid(), address_space_of(daemon.pid()) + more);
+    bool all = true;
+    const auto judge = [&](int code, const char* what) {
+      cr_assert(code == WARM_OK || code == WARM_E_NOMEM || code == WARM_E_SYSTEM,
+                "%lu bytes more: %s: %s: %s; the daemon said:\n%s", more, what, warm_error_name(code), warm_last_error(),
+                daemon.log().c_str());
+      all &= code == WARM_OK;
+      return code == WARM_OK;
+    };
+    while (next < from + 100 && judge(put_record(client, kShape, next, 1), "a put")) ++next;
+    judge(put_record(client, kLarge, medium, 1), "a put by the socket");
+    judge(put_record(client, kLarge, large_key(), 1), "a put of a segment");
+    warm_client* other = nullptr;
+    if (judge(daemon.try_open(&other, kTimeoutMs), "an open")) cr_assert_eq(warm_close(other), WARM_OK);
+    judge(warm_checkpoint(client, nullptr), "a checkpoint");
+    assert_there(client, from, next);
+    limit_address_space(daemon.pid(), RLIM_INFINITY);
+    assert_puts_again(client, next);
+    cr_assert_eq(put_record(client, kLarge, medium, 2), WARM_OK, "%s", warm_last_error());
+    cr_assert_eq(open_elsewhere(daemon), WARM_OK);
+    refused += all ? 0 : 1;
+  }
+  cr_assert_geq(refused, 2);
+  cr_assert_leq(refused, 32, "with the most there is room for all");
+  cr_assert(daemon.stop() == exit_code(0), "%s", daemon.log().c_str());
+}
+
+// Memory whose size a client chooses is asked for in another way than the daemon's own, without which it stops.
+Test(scarcity, content_that_the_daemon_has_no_memory_for_is_refused, .disabled = !kLimitsAddressSpace) {
+  Daemon daemon(made_there(uint64_t{64} << 20));
+  daemon.launch_by({"/usr/bin/env", "MALLOC_ARENA_MAX=1"});  // else its threads have address space in reserve
+  daemon.start();
+  const Client client(daemon, kTimeoutMs);
+  const std::string content(size_t{15} << 20, 'x');  // not so long that it gets a segment of its own
+  const std::vector<float> embedding(kShape.dimensions, 1.0F);
+  warm_memory memory = WARM_MEMORY_INIT;
+  memory.id = "large";
+  memory.id_bytes = 5;
+  memory.embedding = embedding.data();
+  memory.dimensions = kShape.dimensions;
+  memory.content = content.data();
+  memory.content_bytes = content.size();
+  memory.given = WARM_GIVEN_CONTENT;
+  limit_address_space(daemon.pid(), address_space_of(daemon.pid()));
+  cr_assert_eq(warm_put(client, &memory, nullptr), WARM_E_NOMEM, "%s", warm_last_error());
+  limit_address_space(daemon.pid(), RLIM_INFINITY);
+  cr_assert_eq(warm_put(client, &memory, nullptr), WARM_OK, "%s", warm_last_error());
+  cr_assert(daemon.stop() == exit_code(0), "%s", daemon.log().c_str());
 }
 
 // ---- locked memory
