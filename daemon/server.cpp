@@ -73,6 +73,8 @@ class StorePort final : public session::Executor, public session::Numbers {
     return store_.execute(request, origin, ret_answer);
   }
   void settle() override { store_.settle(); }
+  store::Foreseen foresee(const std::byte* id, uint32_t id_bytes) override { return store_.foresee(id, id_bytes); }
+  void foresee_more(store::Foreseen& foreseen) override { store_.foresee_more(foreseen); }
   void request_checkpoint() override { store_.request_checkpoint(); }
   void touch(uint32_t slot, uint64_t put_sequence) override { store_.touch(slot, put_sequence); }
   uint64_t take_session_number() override { return store_.take_session_number(); }

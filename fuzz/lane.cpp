@@ -34,6 +34,16 @@ class Watching final : public Executor {
     WARM_ASSERT(h.operation != static_cast<uint16_t>(layout::Operation::clear));  // neither is an administrator
     return inner_.execute(request, origin, ret_answer);
   }
+  // A request that has not come yet: its id at least lies within an entry.
+  store::Foreseen foresee(const std::byte* id, uint32_t id_bytes) override {
+    WARM_ASSERT(id_bytes >= 1 && id_bytes <= layout::kIdBytesMax);
+    if (map_ != nullptr) {
+      const uint64_t at = static_cast<uint64_t>(id - map_) - layout::channel_entries_offset(layout::kLanesMin);
+      WARM_ASSERT(at % layout::kLaneEntryBytes + id_bytes <= sizeof(layout::RequestHeader) + layout::kLanePayloadBytes);
+      WARM_ASSERT(at / layout::kLaneEntryBytes < uint64_t{layout::kLanesMin} * layout::kLaneEntries);
+    }
+    return inner_.foresee(id, id_bytes);
+  }
   void request_checkpoint() override { inner_.request_checkpoint(); }
   void touch(uint32_t slot, uint64_t put_sequence) override { inner_.touch(slot, put_sequence); }
 

@@ -46,6 +46,7 @@ Channel::Channel(Results results, uint32_t lanes)
       key_(results_.key()),
       lanes_(lanes),
       next_(lanes),
+      ahead_(size_t{lanes} * layout::kLaneEntries),
       stalled_(lanes),
       sessions_(layout::kSessionsPerChannel) {
   for (uint32_t lane = 0; lane < lanes_; ++lane) next_[lane] = layout::load_acquire(results_.done_line(lane).done) + 1;

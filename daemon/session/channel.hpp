@@ -76,6 +76,9 @@ class Executor {
   virtual store::Disposition execute(const store::Request& request, const store::Origin& origin, store::Answer& ret_answer) = 0;
   // The answer is out: what nobody waits for.
   virtual void settle() {}
+  // A request for this id comes soon: Store::foresee. The bytes are a client's, and may change meanwhile.
+  virtual store::Foreseen foresee(const std::byte* id, uint32_t id_bytes) { return (void)id, (void)id_bytes, store::Foreseen{}; }
+  virtual void foresee_more(store::Foreseen& foreseen) { (void)foreseen; }
   // Nothing happens when the slot does not hold that record; both are what a client says.
   virtual void touch(uint32_t slot, uint64_t put_sequence) = 0;
 };
@@ -209,6 +212,7 @@ class Channel {
  private:
   Channel(Results results, uint32_t lanes);
   Served serve_lane(uint32_t lane, Executor& executor, const RequestLimits& limits, layout::StatusPage& status);
+  void look_ahead(uint32_t lane, uint64_t number, Executor& executor, const RequestLimits& limits);
   void count_done(uint32_t lane, uint64_t number) noexcept;
   void count_carried_out() noexcept { carried_out_.store(carried_out() + 1, std::memory_order_relaxed); }  // its one writer
   // At most so many; of them `ret_taken`.
@@ -231,6 +235,11 @@ class Channel {
   const layout::CommitLine* commits_ = nullptr;
   const std::byte* entries_ = nullptr;
   std::vector<uint64_t> next_;  // done + 1 of each lane: our own copy
+  struct Ahead {
+    uint64_t number = 0;
+    store::Foreseen foreseen;
+  };
+  std::vector<Ahead> ahead_;  // of each entry of each lane
   std::vector<uint8_t> stalled_;
   uint32_t stalled_count_ = 0;
   uint32_t first_lane_ = 0;  // where the next round begins

@@ -85,11 +85,11 @@ std::optional<Executor::Found> Executor::find() const {
 }
 
 // The slot of the record that the id probably has, its line on the way. Nothing is decided by it.
-uint32_t Executor::fetch_line() const {
+uint32_t Executor::fetch_line(uint64_t hash) const {
   const IndexTable& table = index_.table();
-  const uint32_t tag = layout::tag_of_hash(hash_);
+  const uint32_t tag = layout::tag_of_hash(hash);
   uint32_t slot = layout::kNoSlot;
-  table.for_each_of_home(layout::home_of_hash(hash_, table.homes_log2()), [&](const IndexTable::Place&, uint64_t cell) {
+  table.for_each_of_home(layout::home_of_hash(hash, table.homes_log2()), [&](const IndexTable::Place&, uint64_t cell) {
     if (layout::cell_tag(cell) != tag) return false;
     slot = layout::cell_slot(cell);
     layout::prefetch_for_store(&tier_.line(slot));
@@ -101,7 +101,27 @@ uint32_t Executor::fetch_line() const {
 void Executor::fetch_header(uint32_t slot) const {
   const layout::Locator at = layout::locator_of(layout::load_relaxed(tier_.line(slot).locator));
   const Segment* segment = content_.segments().find(at.segment);
-  if (segment != nullptr && at.offset_bytes < segment->bytes) __builtin_prefetch(segment->at(at.offset_bytes));
+  if (segment == nullptr || at.offset_bytes + sizeof(RecordHeader) >= segment->bytes) return;
+  __builtin_prefetch(segment->at(at.offset_bytes));
+  __builtin_prefetch(
+      segment->at(at.offset_bytes + sizeof(RecordHeader)));  // the id, which lies in the next line more often than not
+}
+
+Foreseen Executor::foresee(const std::byte* id, uint32_t id_bytes) const {
+  const uint64_t hash = base::hash64(id, id_bytes, hash_seed_);
+  index_.table().prefetch(hash);
+  return {.next = Foreseen::Next::line, .hash = hash};
+}
+
+void Executor::foresee_more(Foreseen& foreseen) const {
+  switch (std::exchange(foreseen.next, Foreseen::Next::nothing)) {
+    case Foreseen::Next::nothing: break;
+    case Foreseen::Next::line:
+      foreseen.slot = fetch_line(foreseen.hash);
+      if (foreseen.slot != layout::kNoSlot) foreseen.next = Foreseen::Next::header;
+      break;
+    case Foreseen::Next::header: fetch_header(foreseen.slot); break;
+  }
 }
 
 // ---- refusing --------------------------------------------------------------------------------------------------------------
@@ -229,7 +249,7 @@ Disposition Executor::put(const Request& asked, const Origin& origin, Answer& an
 
   // The record that the id has now is found through bucket, line and header, each by the one before. They are fetched while bytes
   // are copied and summed that nobody can reach yet, whatever is found then.
-  const uint32_t likely = fetch_line();
+  const uint32_t likely = fetch_line(hash_);
   Request request = asked;
   const uint64_t record_bytes = layout::record_bytes(id_bytes_, header.content_bytes);
   Content::Room room;

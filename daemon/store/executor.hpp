@@ -57,6 +57,8 @@ class Executor {
 
   Disposition execute(const Request& request, const Origin& origin, Answer& answer);
   void settle();
+  [[nodiscard]] Foreseen foresee(const std::byte* id, uint32_t id_bytes) const;
+  void foresee_more(Foreseen& foreseen) const;
   bool touch(uint32_t slot, uint64_t put_sequence);
   // A bounded step of the clear that runs, its end included: the request that waits for it is served again. False: none runs.
   bool advance_clear() {
@@ -101,7 +103,7 @@ class Executor {
   void clear_some();
   bool take_id_of(uint32_t slot);
   [[nodiscard]] std::optional<Found> find() const;
-  [[nodiscard]] uint32_t fetch_line() const;
+  [[nodiscard]] uint32_t fetch_line(uint64_t hash) const;
   void fetch_header(uint32_t slot) const;
   void fetch_for_next() const;
 

@@ -354,6 +354,8 @@ Disposition Store::execute(const Request& request, const Origin& origin, Answer&
   return impl_->executor_->execute(request, origin, ret_answer);
 }
 void Store::settle() { impl_->executor_->settle(); }
+Foreseen Store::foresee(const std::byte* id, uint32_t id_bytes) const { return impl_->executor_->foresee(id, id_bytes); }
+void Store::foresee_more(Foreseen& foreseen) const { impl_->executor_->foresee_more(foreseen); }
 bool Store::touch(uint32_t slot, uint64_t put_sequence) { return impl_->executor_->touch(slot, put_sequence); }
 void Store::check_invariants() { impl_->check_invariants(); }
 

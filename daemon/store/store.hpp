@@ -157,6 +157,14 @@ struct Published {
   std::vector<PublishedSegment> segments;
 };
 
+// How far the record of a request that is not served yet was fetched.
+struct Foreseen {
+  enum class Next : uint8_t { nothing, line, header };
+  Next next = Next::nothing;
+  uint32_t slot = layout::kNoSlot;
+  uint64_t hash = 0;
+};
+
 class Store {
  public:
   // Recovers what is there. On return index, feed and status are complete; the generation is still the old one, the intent
@@ -181,6 +189,11 @@ class Store {
   // What the last request left to do in our own books, and what helps the next one. To be called when its answer is out; else the
   // next call does it.
   void settle();
+  // A request for this id is about to come. What it will look at is fetched, one place a call, because each is found through the
+  // one before: its bucket, the line that this names, the header that that names. Nothing is decided by it, and an id that is not
+  // a copy of one's own will do.
+  [[nodiscard]] Foreseen foresee(const std::byte* id, uint32_t id_bytes) const;
+  void foresee_more(Foreseen& foreseen) const;
 
   // A record was used: its recall count and last access. No change with a sequence; nothing happens when the slot does not hold
   // that record any more. True when it did.

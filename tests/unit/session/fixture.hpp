@@ -70,12 +70,21 @@ class NotingExecutor final : public Executor, public Numbers {
     ret_answer = {.status = answer_status, .sequence = ++sequence, .slot = 7, .limit = 0};
     return answer_status == WARM_OK ? store::Disposition::effect : store::Disposition::refused;
   }
+  store::Foreseen foresee(const std::byte* id, uint32_t id_bytes) override {
+    foreseen.emplace_back(reinterpret_cast<const char*>(id), id_bytes);
+    return {.next = store::Foreseen::Next::line, .hash = foreseen.size() - 1};
+  }
+  void foresee_more(store::Foreseen& one) override {
+    if (one.next != store::Foreseen::Next::nothing) foreseen_more.push_back(foreseen[one.hash]);
+  }
   void request_checkpoint() override { checkpoints.fetch_add(1); }
   void touch(uint32_t slot, uint64_t put_sequence) override { touched.emplace_back(slot, put_sequence); }
   uint64_t take_session_number() override { return next_session++; }
   uint64_t take_channel_number() override { return next_channel++; }
 
   std::vector<Executed> executed;
+  std::vector<std::string> foreseen;
+  std::vector<std::string> foreseen_more;  // with every step
   std::vector<std::pair<uint32_t, uint64_t>> touched;
   std::function<void()> before;
   bool full = false;

@@ -63,6 +63,43 @@ Test(lanes, only_the_next_number_counts) {
   cr_assert(s.executor.executed[0].id == "a");
 }
 
+Test(lanes, three_requests_behind_the_served_one_are_foreseen_each_a_step_further_with_every_request) {
+  Workplace s;
+  const std::string ids = "abcdef";
+  for (uint32_t i = 0; i < ids.size(); ++i) {
+    const std::string id = ids.substr(i, 1);
+    s.lanes->publish(0, kFirst + i, LaneWriter::put(s.session(), i, kFirst, id, ""), id, "");
+  }
+  std::vector<std::string> seen;  // when each is carried out
+  s.executor.before = [&] {
+    std::string all;
+    for (const std::string& id : s.executor.foreseen) all += id;
+    all += ':';
+    for (const std::string& id : s.executor.foreseen_more) all += id;
+    seen.push_back(all);
+  };
+  while (s.serve());
+  const std::vector<std::string> expected = {"bcd:", "bcde:cd", "bcdef:cdde", "bcdef:cddeef", "bcdef:cddeeff", "bcdef:cddeeff"};
+  cr_assert(seen == expected);
+}
+
+Test(lanes, nothing_is_foreseen_of_a_request_whose_id_would_lie_outside_its_entry) {
+  Workplace s;
+  auto none = LaneWriter::put(s.session(), 1, kFirst, "x", "");
+  none.id_bytes = 0;
+  auto long_id = LaneWriter::put(s.session(), 2, kFirst, "x", "");
+  long_id.id_bytes = layout::kIdBytesMax + 1;
+  auto outside = LaneWriter::put(s.session(), 3, kFirst, "x", "");
+  outside.dimensions = layout::kLanePayloadBytes / sizeof(float);
+  s.lanes->publish(0, kFirst, LaneWriter::put(s.session(), 0, kFirst, "x", ""), "x", "");
+  s.lanes->publish(0, kFirst + 1, none, "x", "");
+  s.lanes->publish(0, kFirst + 2, long_id, "x", "");
+  s.lanes->publish(0, kFirst + 3, outside, "x", "");
+  while (s.serve());
+  cr_assert_eq(s.executor.foreseen.size(), 0);
+  cr_assert_eq(s.executor.executed.size(), 1);
+}
+
 Test(lanes, request_of_no_live_session_is_dropped_without_a_trace) {
   Workplace s;
   auto header = LaneWriter::put(s.session(), 0, kFirst, "x", "");
