@@ -30,6 +30,9 @@ namespace warmtier::daemon::session {
 
 class Channel;
 
+// Of a lane in one go, before those of others have their turn.
+constexpr uint32_t kRequestsPerLane = layout::kLaneEntries / 2;
+
 // What the clients say of themselves, as last seen: untrusted, so only rises count.
 struct CountersSeen {
   uint64_t gets = 0;
@@ -164,7 +167,7 @@ class Channel {
   void end_session(Session& session);  // after the sweep
   [[nodiscard]] const std::vector<Session*>& live_sessions() const noexcept { return live_sessions_; }
 
-  // One round: at most one request of each lane, kRequestsPerRound in all. True when something was answered.
+  // One round: at most kRequestsPerLane of each lane, kRequestsPerRound in all. True when something was answered.
   bool serve(Executor& executor, const RequestLimits& limits, layout::StatusPage& status);
   // Serves what lies in the lanes now, lane by lane. False when a request must wait for a slot.
   bool sweep(Executor& executor, const RequestLimits& limits, layout::StatusPage& status);
@@ -212,6 +215,7 @@ class Channel {
  private:
   Channel(Results results, uint32_t lanes);
   Served serve_lane(uint32_t lane, Executor& executor, const RequestLimits& limits, layout::StatusPage& status);
+  void wake_answered(Executor& executor);
   void look_ahead(uint32_t lane, uint64_t number, Executor& executor, const RequestLimits& limits);
   void count_done(uint32_t lane, uint64_t number) noexcept;
   void count_carried_out() noexcept { carried_out_.store(carried_out() + 1, std::memory_order_relaxed); }  // its one writer
@@ -235,6 +239,12 @@ class Channel {
   const layout::CommitLine* commits_ = nullptr;
   const std::byte* entries_ = nullptr;
   std::vector<uint64_t> next_;  // done + 1 of each lane: our own copy
+  struct Answered {
+    Session* session = nullptr;
+    uint32_t cell = 0;
+  };
+  std::array<Answered, kRequestsPerLane> answered_;  // and nobody was woken for it yet
+  uint32_t answered_count_ = 0;
   struct Ahead {
     uint64_t number = 0;
     store::Foreseen foreseen;

@@ -186,10 +186,20 @@ Served Channel::serve_lane(uint32_t lane, Executor& executor, const RequestLimit
   if (result_first) answer_cell(cell, header.ticket, answer);
   count_done(lane, number);
   if (!result_first) answer_cell(cell, header.ticket, answer);
-  layout::fence_full();
-  wake(*session, header.cell, cell);
-  executor.settle();
+  answered_[answered_count_++] = {.session = session, .cell = header.cell};
   return Served::answered;
+}
+
+// One fence for all that was answered since the last: it waits until the stores to lines that the client has are through.
+void Channel::wake_answered(Executor& executor) {
+  if (answered_count_ == 0) return;
+  layout::fence_full();
+  for (uint32_t i = 0; i < answered_count_; ++i) {
+    const Answered& one = answered_[i];
+    wake(*one.session, one.cell, results_.cell(one.session->index, one.cell));
+  }
+  answered_count_ = 0;
+  executor.settle();
 }
 
 bool Channel::serve(Executor& executor, const RequestLimits& limits, layout::StatusPage& status) {
@@ -199,16 +209,24 @@ bool Channel::serve(Executor& executor, const RequestLimits& limits, layout::Sta
   uint32_t served = 0;
   const auto pass = [&](uint32_t from, uint32_t to) {
     for (uint32_t lane = from; lane < to; ++lane) {
-      const uint64_t number = next[lane];
-      if (layout::load_acquire(lines[lane].seq[number % layout::kLaneEntries]) != number) [[likely]]
+      const auto published = [&] {
+        return layout::load_acquire(lines[lane].seq[next[lane] % layout::kLaneEntries]) == next[lane];
+      };
+      if (!published()) [[likely]]
         continue;
       if (stalled_[lane] != 0) continue;
-      const Served outcome = serve_lane(lane, executor, limits, status);
+      Served outcome = Served::nothing;
+      for (uint32_t i = 0; i < kRequestsPerLane && served < kRequestsPerRound && (i == 0 || published()); ++i) {
+        outcome = serve_lane(lane, executor, limits, status);
+        if (outcome != Served::answered) break;
+        ++served;
+      }
+      wake_answered(executor);
       if (outcome == Served::stalled) {
         stalled_[lane] = 1;
         ++stalled_count_;
       }
-      if (outcome == Served::answered && ++served == kRequestsPerRound) {
+      if (served == kRequestsPerRound) {
         first_lane_ = (lane + 1) % lanes_;
         return;
       }
@@ -229,6 +247,7 @@ bool Channel::sweep(Executor& executor, const RequestLimits& limits, layout::Sta
       const uint64_t number = next_[lane];
       if (layout::load_acquire(commits()[lane].seq[number % layout::kLaneEntries]) != number) break;
       const Served outcome = serve_lane(lane, executor, limits, status);
+      wake_answered(executor);
       if (outcome == Served::nothing) break;
       if (outcome == Served::stalled) {
         if (stalled_[lane] == 0) ++stalled_count_;

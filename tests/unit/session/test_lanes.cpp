@@ -58,7 +58,6 @@ Test(lanes, only_the_next_number_counts) {
   cr_assert(!s.serve());
   s.lanes->publish(1, kFirst, LaneWriter::put(s.session(), 0, kFirst, "a", ""), "a", "");
   cr_assert(s.serve());
-  cr_assert(s.serve());
   cr_assert_eq(s.executor.executed.size(), 2);
   cr_assert(s.executor.executed[0].id == "a");
 }
@@ -217,20 +216,33 @@ Test(lanes, request_that_must_wait_keeps_its_place_and_the_others_go_on) {
   cr_assert_eq(s.done(0), kFirst - 1);
   s.channel->retry_stalled();
   cr_assert(s.serve());
-  cr_assert(s.serve());
   cr_assert(s.executor.executed[1].id == "waits");
   cr_assert(s.executor.executed[2].id == "behind");
 }
 
-Test(lanes, one_request_of_a_lane_a_round) {
+Test(lanes, lane_that_is_full_waits_for_another_after_half_of_it) {
   Workplace s;
-  for (uint64_t i = 0; i < 3; ++i) {
-    s.lanes->publish(0, kFirst + i, LaneWriter::put(s.session(), static_cast<uint32_t>(i), kFirst, "busy", ""), "busy", "");
+  for (uint64_t i = 0; i < layout::kLaneEntries; ++i) {
+    s.lanes->publish(0, kFirst + i, LaneWriter::put(s.session(), static_cast<uint32_t>(i), kFirst, "full", ""), "full", "");
   }
   s.lanes->publish(1, kFirst, LaneWriter::put(s.session(), 9, kFirst, "other", ""), "other", "");
   cr_assert(s.serve());
-  cr_assert_eq(s.executor.executed.size(), 2);
-  cr_assert(s.executor.executed[1].id == "other");
+  cr_assert_eq(s.executor.executed.size(), layout::kLaneEntries / 2 + 1);
+  cr_assert(s.executor.executed.back().id == "other");
+  cr_assert(s.serve());
+  cr_assert_eq(s.executor.executed.size(), layout::kLaneEntries + 1);
+}
+
+Test(lanes, each_of_those_that_are_answered_in_one_go_is_told) {
+  Workplace s;
+  const auto other = s.add_session(1);
+  layout::store_seq_cst(s.session().shared()->notify, 1);
+  layout::store_seq_cst(other->shared()->notify, 1);
+  s.lanes->publish(0, kFirst, LaneWriter::put(s.session(), 0, kFirst, "x", ""), "x", "");
+  s.lanes->publish(0, kFirst + 1, LaneWriter::put(*other, 0, kFirst, "x", ""), "x", "");
+  cr_assert(s.serve());
+  const auto told = s.channel->take_to_notify();
+  cr_assert(told.size() == 2 && told[0].get() == &s.session() && told[1] == other);
 }
 
 Test(lanes, sweep_serves_what_is_published_and_no_more_than_a_lane_holds) {
