@@ -39,9 +39,12 @@ void forget_foreign_pids(Results& results, const base::InodeId& own) {
   const base::InodeId theirs{.device = header.daemon_namespace_device, .inode = header.daemon_namespace_inode};
   if (theirs == own) return;
   for (uint32_t index = 0; theirs != base::InodeId{} && index < layout::kSessionsPerChannel; ++index) {
-    if (has_tenant(results.entry(index))) layout::store_relaxed(results.entry(index).pid, 0U);
+    if (!has_tenant(results.entry(index))) continue;
+    layout::store_relaxed(results.entry(index).pid, 0U);
+    WARM_FAILPOINT("daemon.restart.pid_forgotten");
   }
   layout::store_release(header.daemon_namespace_device, own.device);
+  WARM_FAILPOINT("daemon.restart.namespace_half_named");
   layout::store_release(header.daemon_namespace_inode, own.inode);
 }
 
