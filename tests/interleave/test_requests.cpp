@@ -145,7 +145,8 @@ INTERLEAVING(requests, a_batch_waits_before_an_element_that_goes_by_the_socket, 
   const Client other(scene.daemon());
   const std::vector<char> content(2 * layout::kLanePayloadBytes, 'x');
   const std::vector<float> embedding(kDimensions, 1.0F);
-  std::array<warm_memory, 3> memories{};
+  // Five by a lane, one more than the daemon serves of it at once, and the last by the socket.
+  std::array<warm_memory, 6> memories{};
   for (warm_memory& memory : memories) {
     memory = WARM_MEMORY_INIT;
     memory.id = "X";
@@ -153,10 +154,10 @@ INTERLEAVING(requests, a_batch_waits_before_an_element_that_goes_by_the_socket, 
     memory.embedding = embedding.data();
     memory.dimensions = kDimensions;
   }
-  memories[2].given = WARM_GIVEN_CONTENT;
-  memories[2].content = content.data();
-  memories[2].content_bytes = content.size();
-  std::array<warm_result, 3> results{};
+  memories.back().given = WARM_GIVEN_CONTENT;
+  memories.back().content = content.data();
+  memories.back().content_bytes = content.size();
+  std::array<warm_result, memories.size()> results{};
   Idle idle(scene, other);
   Actor writer;
   int code = WARM_E_BUSY;
@@ -174,7 +175,7 @@ INTERLEAVING(requests, a_batch_waits_before_an_element_that_goes_by_the_socket, 
   for (const warm_result& result : results) {
     if (result.code != WARM_OK) return "an element failed";
   }
-  return results[1].sequence < results[2].sequence ? nullptr
+  return results[4].sequence < results[5].sequence ? nullptr
                                                    : "an element by the socket was carried out before the one before it";
 }
 
