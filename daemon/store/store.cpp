@@ -13,9 +13,9 @@
 #include "base/failpoint.hpp"
 #include "daemon/store/content.hpp"
 #include "daemon/store/durability.hpp"
-#include "daemon/store/executor.hpp"
 #include "daemon/store/growing_index.hpp"
 #include "daemon/store/invariants.hpp"
+#include "daemon/store/mutator.hpp"
 #include "daemon/store/preparer.hpp"
 #include "daemon/store/reclaim.hpp"
 #include "daemon/store/recovery.hpp"
@@ -74,7 +74,7 @@ class Store::Impl {
   std::optional<GrowingIndex> index_;
   std::optional<Supply> supply_;
   std::optional<Reclaim> reclaim_;
-  std::optional<Executor> executor_;
+  std::optional<Mutator> mutator_;
   base::Fd events_;  // epoll over the completions' and the preparer's eventfd
   std::optional<Decided> decided_;
   bool recovered_from_device_ = false;
@@ -203,16 +203,16 @@ base::Status Store::Impl::open(const std::string& directory) {
   if (!preparer) return base::pass(std::move(preparer));
   supply_.emplace(options_, std::move(*preparer), *tier_, slots_, *content_, *index_, page);
   reclaim_.emplace(*tier_, slots_);
-  executor_.emplace(Executor::Parts{.tier = *tier_,
-                                    .slots = slots_,
-                                    .content = *content_,
-                                    .index = *index_,
-                                    .durability = *durability_,
-                                    .supply = *supply_,
-                                    .reclaim = *reclaim_,
-                                    .feed = *feed_,
-                                    .status = page},
-                    recovered->next_sequence, superblock_.hash_seed);
+  mutator_.emplace(Mutator::Parts{.tier = *tier_,
+                                  .slots = slots_,
+                                  .content = *content_,
+                                  .index = *index_,
+                                  .durability = *durability_,
+                                  .supply = *supply_,
+                                  .reclaim = *reclaim_,
+                                  .feed = *feed_,
+                                  .status = page},
+                   recovered->next_sequence, superblock_.hash_seed);
   if (auto s = watch_events(); !s) return s;
   if (auto s = index_->start(); !s) return s;
 
@@ -255,7 +255,7 @@ void Store::Impl::checkpoint_done() {
 }
 
 bool Store::Impl::step() {
-  executor_->settle();
+  mutator_->settle();
   bool more = supply_->take();
   if (more) changed_ = true;
   if (durability_->step()) {
@@ -263,12 +263,12 @@ bool Store::Impl::step() {
     more = true;
   }
   if (index_->advance(kDoublingHomesPerStep)) more = true;
-  if (executor_->advance_clear()) more = true;
+  if (mutator_->advance_clear()) more = true;
   if (reclaim_->due(durability_->durable())) {
     reclaim_->run(durability_->durable());
     more = changed_ = true;
   }
-  if (executor_->take_changed()) changed_ = true;
+  if (mutator_->take_changed()) changed_ = true;
   if (!changed_) return more;
   // Everything below follows from a change; looked at now and then, and before a sleep.
   if (++steps_ % kStepsPerClockLook != 0 && slots_.free() > 0 && !durability_->requested()) return more;
@@ -277,7 +277,7 @@ bool Store::Impl::step() {
   // More deaths that a checkpoint would free: not those that wait for pins.
   const bool short_of_slots = slots_.free() < options_.prepared_slots / 2 && slots_.waiting() > options_.prepared_slots / 4 &&
                               !slots_.ripe(durability_->durable());
-  if (!durability_->begin_if_due(executor_->last_sequence(), content_->any_dead(), short_of_slots)) changed_ = false;
+  if (!durability_->begin_if_due(mutator_->last_sequence(), content_->any_dead(), short_of_slots)) changed_ = false;
   return more;
 }
 
@@ -302,7 +302,7 @@ void Store::Impl::refresh_status() {
 }
 
 void Store::Impl::check_invariants() {
-  executor_->settle();
+  mutator_->settle();
   store::check_invariants({.tier = *tier_,
                            .segments = content_->segments(),
                            .slots = slots_,
@@ -314,7 +314,7 @@ void Store::Impl::check_invariants() {
 }
 
 base::Status Store::Impl::close_cleanly() {
-  executor_->settle();
+  mutator_->settle();
   layout::store_relaxed(status().stopping, 1);
   WARM_FAILPOINT("store.stop_begun");
   layout::store_release(tier_->control().intent.state, 0);  // nothing is in flight
@@ -325,7 +325,7 @@ base::Status Store::Impl::close_cleanly() {
   if (durability_->io_error()) return std::unexpected(*durability_->io_error());
   content_->seal_active();
   WARM_FAILPOINT("store.stop_sealed");
-  durability_->begin(executor_->last_sequence(), true);
+  durability_->begin(mutator_->last_sequence(), true);
   if (auto s = durability_->finish(); !s) return s;
   checkpoint_done();
   return {};
@@ -351,12 +351,12 @@ void Store::set_index_publisher(std::function<void(int, uint32_t, uint64_t)> pub
 }
 
 Disposition Store::execute(const Request& request, const Origin& origin, Answer& ret_answer) {
-  return impl_->executor_->execute(request, origin, ret_answer);
+  return impl_->mutator_->execute(request, origin, ret_answer);
 }
-void Store::settle() { impl_->executor_->settle(); }
-Foreseen Store::foresee(const std::byte* id, uint32_t id_bytes) const { return impl_->executor_->foresee(id, id_bytes); }
-void Store::foresee_more(Foreseen& foreseen) const { impl_->executor_->foresee_more(foreseen); }
-bool Store::touch(uint32_t slot, uint64_t put_sequence) { return impl_->executor_->touch(slot, put_sequence); }
+void Store::settle() { impl_->mutator_->settle(); }
+Foreseen Store::foresee(const std::byte* id, uint32_t id_bytes) const { return impl_->mutator_->foresee(id, id_bytes); }
+void Store::foresee_more(Foreseen& foreseen) const { impl_->mutator_->foresee_more(foreseen); }
+bool Store::touch(uint32_t slot, uint64_t put_sequence) { return impl_->mutator_->touch(slot, put_sequence); }
 void Store::check_invariants() { impl_->check_invariants(); }
 
 bool Store::step() { return impl_->step(); }

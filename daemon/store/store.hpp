@@ -4,7 +4,7 @@
 // A put never meets a full disk or a fresh page by itself: space is allocated and populated ahead by a preparing thread that
 // touches no word that counts.
 //
-// Behind the facade: executor.hpp carries out requests; tier.hpp, content.hpp, growing_index.hpp and slots.hpp hold what there
+// Behind the facade: mutator.hpp carries out requests; tier.hpp, content.hpp, growing_index.hpp and slots.hpp hold what there
 // is; supply.hpp asks the preparing thread (preparer.hpp) for more; reclaim.hpp makes dead slots free; durability.hpp brings it
 // all to the device (checkpoint.hpp); recovery.hpp makes it of what a start finds. store.cpp puts these together.
 //

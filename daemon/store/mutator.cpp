@@ -1,4 +1,4 @@
-#include "daemon/store/executor.hpp"
+#include "daemon/store/mutator.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -21,7 +21,7 @@ constexpr uint64_t kContentFetchBytes = 512;
 
 }  // namespace
 
-Disposition Executor::execute(const Request& request, const Origin& origin, Answer& answer) {
+Disposition Mutator::execute(const Request& request, const Origin& origin, Answer& answer) {
   settle();
   const layout::RequestHeader& header = request.header;
   Disposition done{};
@@ -45,7 +45,7 @@ Disposition Executor::execute(const Request& request, const Origin& origin, Answ
 // ---- finding ---------------------------------------------------------------------------------------------------------------
 
 // One private copy of the id: the client may change its own while we read.
-void Executor::take_request_id(const Request& request) {
+void Mutator::take_request_id(const Request& request) {
   id_bytes_ = request.header.id_bytes;
   std::memcpy(id_, request.id, id_bytes_);
   hash_ = base::hash64(id_, id_bytes_, hash_seed_);
@@ -53,7 +53,7 @@ void Executor::take_request_id(const Request& request) {
 }
 
 // The id of what lies in a slot becomes the one in progress. False: it cannot be read.
-bool Executor::take_id_of(uint32_t slot) {
+bool Mutator::take_id_of(uint32_t slot) {
   RecordHeader header;
   const std::byte* id = nullptr;
   if (!content_.read(tier_.line(slot), header, id) || header.id_bytes < 1 || header.id_bytes > layout::kIdBytesMax) return false;
@@ -63,7 +63,7 @@ bool Executor::take_id_of(uint32_t slot) {
   return true;
 }
 
-std::optional<Executor::Found> Executor::find() const {
+std::optional<Mutator::Found> Mutator::find() const {
   const IndexTable& table = index_.table();
   const uint32_t tag = layout::tag_of_hash(hash_);
   std::optional<Found> found;
@@ -85,7 +85,7 @@ std::optional<Executor::Found> Executor::find() const {
 }
 
 // The slot of the record that the id probably has, its line on the way. Nothing is decided by it.
-uint32_t Executor::fetch_line(uint64_t hash) const {
+uint32_t Mutator::fetch_line(uint64_t hash) const {
   const IndexTable& table = index_.table();
   const uint32_t tag = layout::tag_of_hash(hash);
   uint32_t slot = layout::kNoSlot;
@@ -98,7 +98,7 @@ uint32_t Executor::fetch_line(uint64_t hash) const {
   return slot;
 }
 
-void Executor::fetch_header(uint32_t slot) const {
+void Mutator::fetch_header(uint32_t slot) const {
   const layout::Locator at = layout::locator_of(layout::load_relaxed(tier_.line(slot).locator));
   const Segment* segment = content_.segments().find(at.segment);
   if (segment == nullptr || at.offset_bytes + sizeof(RecordHeader) >= segment->bytes) return;
@@ -107,13 +107,13 @@ void Executor::fetch_header(uint32_t slot) const {
       segment->at(at.offset_bytes + sizeof(RecordHeader)));  // the id, which lies in the next line more often than not
 }
 
-Foreseen Executor::foresee(const std::byte* id, uint32_t id_bytes) const {
+Foreseen Mutator::foresee(const std::byte* id, uint32_t id_bytes) const {
   const uint64_t hash = base::hash64(id, id_bytes, hash_seed_);
   index_.table().prefetch(hash);
   return {.next = Foreseen::Next::line, .hash = hash};
 }
 
-void Executor::foresee_more(Foreseen& foreseen) const {
+void Mutator::foresee_more(Foreseen& foreseen) const {
   switch (std::exchange(foreseen.next, Foreseen::Next::nothing)) {
     case Foreseen::Next::nothing: break;
     case Foreseen::Next::line:
@@ -126,14 +126,14 @@ void Executor::foresee_more(Foreseen& foreseen) const {
 
 // ---- refusing --------------------------------------------------------------------------------------------------------------
 
-Disposition Executor::refuse(Answer& answer, int32_t code, uint64_t sequence, uint64_t limit) {
+Disposition Mutator::refuse(Answer& answer, int32_t code, uint64_t sequence, uint64_t limit) {
   answer = {.status = code, .sequence = sequence, .slot = layout::kNoSlot, .limit = limit};
   layout::count(status_.refused);
   return Disposition::refused;
 }
 
 // Dead slots that would do are named with those who keep them.
-Disposition Executor::refuse_for_slots(Answer& answer) {
+Disposition Mutator::refuse_for_slots(Answer& answer) {
   const PinSource::Awaited awaited = reclaim_.awaited();
   const auto held = static_cast<uint32_t>(std::min<size_t>(slots_.held(), UINT32_MAX));
   refuse(answer, WARM_E_FULL, layout::shortage_word(awaited.sessions, held), tier_.geometry().capacity);
@@ -141,13 +141,13 @@ Disposition Executor::refuse_for_slots(Answer& answer) {
   return Disposition::refused;
 }
 
-Disposition Executor::refuse_for_condition(const layout::RequestHeader& header, uint64_t sequence, Answer& answer) {
+Disposition Mutator::refuse_for_condition(const layout::RequestHeader& header, uint64_t sequence, Answer& answer) {
   return refuse(answer, header.condition == WARM_IF_ABSENT ? WARM_E_EXISTS : WARM_E_CHANGED, sequence, 0);
 }
 
 // ---- reserving: nothing may fail after the first store ---------------------------------------------------------------------
 
-Executor::Reservation Executor::no_slot() {
+Mutator::Reservation Mutator::no_slot() {
   const uint64_t now = base::monotonic_ns();
   const bool pins_known = reclaim_.pins_known();
   if (pins_known) reclaim_.look_at_held(durability_.durable(), now);
@@ -165,8 +165,8 @@ Executor::Reservation Executor::no_slot() {
 // ---- changing --------------------------------------------------------------------------------------------------------------
 
 // `quad` and `last_access_ns`: of an update, the new absolute values.
-void Executor::write_intent(layout::IntentKind kind, uint64_t sequence, const Origin& origin, uint32_t old_slot,
-                            uint32_t new_slot, const layout::Quad& quad, uint64_t last_access_ns) {
+void Mutator::write_intent(layout::IntentKind kind, uint64_t sequence, const Origin& origin, uint32_t old_slot, uint32_t new_slot,
+                           const layout::Quad& quad, uint64_t last_access_ns) {
   layout::IntentLine& intent = tier_.control().intent;
   if (WARM_RULE("store.intent_cleared_first")) layout::store_release(intent.state, 0);
   layout::fence_release();
@@ -191,7 +191,7 @@ void Executor::write_intent(layout::IntentKind kind, uint64_t sequence, const Or
 }
 
 // Content and id into the reserved room: private until the line names it. Returns the content's hash.
-uint64_t Executor::fill_record(const Request& request, const Content::Room& room) {
+uint64_t Mutator::fill_record(const Request& request, const Content::Room& room) {
   std::byte* at = room.segment->at(room.offset) + sizeof(RecordHeader);
   layout::store_bytes(at, id_, id_bytes_);
   if (request.staged != nullptr) return request.staged->content_hash();
@@ -201,7 +201,7 @@ uint64_t Executor::fill_record(const Request& request, const Content::Room& room
   return layout::content_hash(at + id_bytes_, bytes, absent);
 }
 
-void Executor::end_record(const Found& found, uint64_t sequence) {
+void Mutator::end_record(const Found& found, uint64_t sequence) {
   SlotLine& line = tier_.line(found.slot);
   const layout::Locator at = layout::locator_of(line.locator);
   layout::store_release(line.dead, layout::dead_word(sequence, layout::sequence_of(line.put)));
@@ -212,14 +212,14 @@ void Executor::end_record(const Found& found, uint64_t sequence) {
 }
 
 // The change is made: says so to who waits for it, and to settle().
-void Executor::note_change(uint64_t sequence) {
+void Mutator::note_change(uint64_t sequence) {
   layout::store_relaxed(status_.feed_head, feed_.head());
   layout::store_release(status_.sequence, sequence);
   changed_ = true;
   unsettled_.sequence = sequence;
 }
 
-Disposition Executor::put(const Request& asked, const Origin& origin, Answer& answer) {
+Disposition Mutator::put(const Request& asked, const Origin& origin, Answer& answer) {
   const layout::RequestHeader& header = asked.header;
   index_.advance(kDoublingHomesPerPut);
   if (next_sequence_ >= layout::kSequenceMax) return refuse(answer, WARM_E_LIMIT, 0, layout::kSequenceMax);
@@ -359,7 +359,7 @@ Disposition Executor::put(const Request& asked, const Origin& origin, Answer& an
   return Disposition::effect;
 }
 
-Disposition Executor::remove(const Request& request, const Origin& origin, Answer& answer) {
+Disposition Mutator::remove(const Request& request, const Origin& origin, Answer& answer) {
   const layout::RequestHeader& header = request.header;
   index_.advance(kDoublingHomesPerPut);
   if (next_sequence_ >= layout::kSequenceMax) return refuse(answer, WARM_E_LIMIT, 0, layout::kSequenceMax);
@@ -376,7 +376,7 @@ Disposition Executor::remove(const Request& request, const Origin& origin, Answe
 }
 
 // Of the record whose id and hash are those in progress.
-uint64_t Executor::remove_found(const Found& found, const Origin& origin) {
+uint64_t Mutator::remove_found(const Found& found, const Origin& origin) {
   const GrowingIndex::Cells cells = index_.cells_of(hash_, found.place, found.slot);
   const uint64_t sequence = next_sequence_++;
   write_intent(layout::IntentKind::remove, sequence, origin, found.slot, layout::kNoSlot);
@@ -394,7 +394,7 @@ uint64_t Executor::remove_found(const Found& found, const Origin& origin) {
 }
 
 // In place. The line's own sequence stays: what names this one is the intent, then the line of numbers.
-Disposition Executor::update(const Request& request, const Origin& origin, Answer& answer) {
+Disposition Mutator::update(const Request& request, const Origin& origin, Answer& answer) {
   const layout::RequestHeader& header = request.header;
   index_.advance(kDoublingHomesPerPut);
   if (next_sequence_ >= layout::kSequenceMax) return refuse(answer, WARM_E_LIMIT, 0, layout::kSequenceMax);
@@ -438,7 +438,7 @@ Disposition Executor::update(const Request& request, const Origin& origin, Answe
 
 // ---- what is left to do after an answer ------------------------------------------------------------------------------------
 
-void Executor::settle() {
+void Mutator::settle() {
   if (unsettled_.sequence == 0) return;
   const Unsettled done = std::exchange(unsettled_, {});
   if (done.new_slot != layout::kNoSlot) durability_.mark_dirty(done.new_slot);
@@ -451,7 +451,7 @@ void Executor::settle() {
 }
 
 // The lines that the next put will store to.
-void Executor::fetch_for_next() const {
+void Mutator::fetch_for_next() const {
   if (const auto next = slots_.next()) {
     const std::byte* row = tier_.row(*next);
     for (uint32_t i = 0; i < tier_.geometry().row_bytes; i += layout::kCacheLineBytes) layout::prefetch_for_store(row + i);
@@ -465,7 +465,7 @@ void Executor::fetch_for_next() const {
 }
 
 // Hostile: slot and sequence are what a client says.
-bool Executor::touch(uint32_t slot, uint64_t put_sequence) {
+bool Mutator::touch(uint32_t slot, uint64_t put_sequence) {
   if (slot >= tier_.slots()) return false;
   SlotLine& line = tier_.line(slot);
   if (!layout::live(line.put, line.dead) || layout::sequence_of(line.put) != put_sequence) return false;
@@ -484,7 +484,7 @@ bool Executor::touch(uint32_t slot, uint64_t put_sequence) {
 // ---- clearing --------------------------------------------------------------------------------------------------------------
 
 // Begins, or looks whether step() has come to the end. One that nobody comes back to, because its lane is gone, gives way.
-Disposition Executor::clear(const Origin& origin, Answer& answer) {
+Disposition Mutator::clear(const Origin& origin, Answer& answer) {
   const bool running = clear_ && clear_->next < clear_->end;
   if (clear_ && !running && clear_->origin == origin) {
     answer = {.status = WARM_OK, .sequence = last_sequence(), .slot = layout::kNoSlot, .limit = clear_->removed};
@@ -497,7 +497,7 @@ Disposition Executor::clear(const Origin& origin, Answer& answer) {
 
 // A bounded step. Each removal is one like any other, only that nobody asked for it by its id: killed in between, the next daemon
 // finds the request in its lane and begins anew.
-void Executor::clear_some() {
+void Mutator::clear_some() {
   constexpr uint32_t kSlotsPerStep = 64;
   Origin nobody;
   nobody.lane = layout::kIntentLaneNone;

@@ -28,9 +28,9 @@
 
 namespace warmtier::daemon::store {
 
-class Executor {
+class Mutator {
  public:
-  // What a change touches. All of it outlives the executor.
+  // What a change touches. All of it outlives the mutator.
   struct Parts {
     Tier& tier;
     Slots& slots;
@@ -42,7 +42,7 @@ class Executor {
     Feed& feed;
     layout::StatusPage& status;
   };
-  Executor(const Parts& parts, uint64_t next_sequence, uint64_t hash_seed)
+  Mutator(const Parts& parts, uint64_t next_sequence, uint64_t hash_seed)
       : tier_(parts.tier),
         slots_(parts.slots),
         content_(parts.content),
