@@ -98,25 +98,34 @@ size_t pin_seen_when_a_session_ends_in_the_middle() {
   return seen;
 }
 
+// The next daemon of a house: the same files, no memory. The session is an orphan there.
+struct NextDaemon {
+  NextDaemon(House& house, const Session& session, base::Deadline patience)
+      : channel(std::move(*Channel::adopt(house.directory.fd(), results_name(1), identity()))),
+        sessions(house.executor, house.executor, house.mail, status, kLimits, house.directory.fd(), patience) {
+    orphan->channel = channel.get();
+    orphan->number = session.number;
+    sessions.adopt(channel.get(), {orphan});
+  }
+  layout::StatusPage status{};
+  std::unique_ptr<Channel> channel;
+  std::shared_ptr<Session> orphan = std::make_shared<Session>();
+  Sessions sessions;
+};
+
 // How often the pin of a session is seen that was handed back in the middle of a scan, for which nobody waited any more.
 size_t pin_seen_when_a_session_is_handed_back_in_the_middle() {
   House house;
   auto session = house.attach(0);
-  auto adopted = Channel::adopt(house.directory.fd(), results_name(1), identity());
-  auto orphan = std::make_shared<Session>();
-  orphan->channel = adopted->get();
-  orphan->number = session->number;
-  layout::StatusPage status{};
-  Sessions next(house.executor, house.executor, house.mail, status, kLimits, house.directory.fd(), base::Deadline::after_ns(0));
-  next.adopt(adopted->get(), {orphan});
+  NextDaemon next(house, *session, base::Deadline::after_ns(0));
   session->shared()->header.pins_high = 1;
   session->shared()->pins[0] = 8;
   size_t seen = 0;
   const auto visit = [&](uint32_t slot) { seen += slot == 7 ? 1 : 0; };
-  next.begin_scan();
-  house.mail.to_store.post(Resume{.session = orphan, .region = std::move(session->region), .lanes = {}});
-  next.take_mail();
-  while (!next.scan(60, visit)) {
+  next.sessions.begin_scan();
+  house.mail.to_store.post(Resume{.session = next.orphan, .region = std::move(session->region), .lanes = {}});
+  next.sessions.take_mail();
+  while (!next.sessions.scan(60, visit)) {
   }
   return seen;
 }
@@ -369,58 +378,36 @@ Test(sessions, counters_that_fall_count_for_nothing) {
 Test(sessions, orphan_keeps_pins_incomplete_until_it_is_handed_back) {
   House house;
   auto session = house.attach(0);
-  // The next daemon: the same file, no memory.
-  auto adopted = Channel::adopt(house.directory.fd(), results_name(1), identity());
-  cr_assert(adopted.has_value());
-  auto orphan = std::make_shared<Session>();
-  orphan->channel = adopted->get();
-  orphan->index = 0;
-  orphan->number = session->number;
-  orphan->access = layout::Access::write;
-  layout::StatusPage status{};
-  Sessions next(house.executor, house.executor, house.mail, status, kLimits, house.directory.fd(), base::Deadline::never());
-  next.adopt(adopted->get(), {orphan});
-  cr_assert(!next.complete());
-  cr_assert_eq(status.orphans, 1);
-  auto lanes = (*adopted)->check_lanes(house.channel->lanes_fd());
+  NextDaemon next(house, *session, base::Deadline::never());
+  cr_assert(!next.sessions.complete());
+  cr_assert_eq(next.status.orphans, 1);
+  auto lanes = next.channel->check_lanes(house.channel->lanes_fd());
   cr_assert(lanes.has_value());
   house.lanes->publish(7, kFirst, LaneWriter::put(*session, 0, kFirst, "in flight", ""), "in flight", "");
   house.mail.to_store.post(Resume{
-      .session = orphan, .access = layout::Access::write, .region = std::move(session->region), .lanes = std::move(*lanes)});
-  next.take_mail();
-  cr_assert(next.complete());
-  cr_assert_eq(status.orphans, 0);
-  cr_assert(next.serve(), "its request is served from the executed number");
+      .session = next.orphan, .access = layout::Access::write, .region = std::move(session->region), .lanes = std::move(*lanes)});
+  next.sessions.take_mail();
+  cr_assert(next.sessions.complete());
+  cr_assert_eq(next.status.orphans, 0);
+  cr_assert(next.sessions.serve(), "its request is served from the executed number");
   cr_assert(house.executor.executed.back().id == "in flight");
 }
 
 Test(sessions, orphan_that_dies_makes_pins_complete) {
   House house;
   auto session = house.attach(0);
-  auto adopted = Channel::adopt(house.directory.fd(), results_name(1), identity());
-  auto orphan = std::make_shared<Session>();
-  orphan->channel = adopted->get();
-  orphan->number = session->number;
-  layout::StatusPage status{};
-  Sessions next(house.executor, house.executor, house.mail, status, kLimits, house.directory.fd(), base::Deadline::never());
-  next.adopt(adopted->get(), {orphan});
-  house.mail.to_store.post(End{.session = orphan});
-  next.take_mail();
-  cr_assert(next.complete());
-  cr_assert_eq((*adopted)->results().entry(0).state, static_cast<uint32_t>(layout::SessionState::dead));
+  NextDaemon next(house, *session, base::Deadline::never());
+  house.mail.to_store.post(End{.session = next.orphan});
+  next.sessions.take_mail();
+  cr_assert(next.sessions.complete());
+  cr_assert_eq(next.channel->results().entry(0).state, static_cast<uint32_t>(layout::SessionState::dead));
 }
 
 Test(sessions, orphan_grace_that_has_passed_gives_the_slots_up) {
   House house;
   auto session = house.attach(0);
-  auto adopted = Channel::adopt(house.directory.fd(), results_name(1), identity());
-  auto orphan = std::make_shared<Session>();
-  orphan->channel = adopted->get();
-  orphan->number = session->number;
-  layout::StatusPage status{};
-  Sessions next(house.executor, house.executor, house.mail, status, kLimits, house.directory.fd(), base::Deadline::after_ns(0));
-  next.adopt(adopted->get(), {orphan});
-  cr_assert(next.complete());
+  NextDaemon next(house, *session, base::Deadline::after_ns(0));
+  cr_assert(next.sessions.complete());
 }
 
 // S18. A round more than that: it is counted behind it.
