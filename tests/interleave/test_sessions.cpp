@@ -42,6 +42,15 @@ const char* awaited_in_vain(warm_client* client) {
   return "a session that nobody will hand back is awaited, and no slot is used again";
 }
 
+// A view holds version 1 of A. It goes, and every slot that can be used again is. The view is released.
+const char* held_bytes_changed(warm_client* writer, warm_client* reader, warm_view& held) {
+  must_put(writer, "A", 2);
+  if (use_every_slot_again(writer) != WARM_OK) give_up("a put failed");
+  const Seen seen = look(held);
+  warm_release(reader, &held);
+  return seen.version == 1 && seen.embedding == 1 && seen.content == 1 ? nullptr : "the bytes of a held view changed";
+}
+
 void await(Steps& steps, const char* what) { steps.await(1, what); }
 
 // Every lane of this process's channel is fenced; the next put finds that out.
@@ -95,12 +104,9 @@ INTERLEAVING(sessions, a_session_is_live_before_anything_is_pinned_in_it, store_
   scene.daemon().start();
   reader.end();  // it has waited for this daemon, if for any
   if (client == nullptr) give_up("it was not attached");
-  must_put(writer, "A", 2);
-  if (use_every_slot_again(writer) != WARM_OK) give_up("a put failed");
-  const Seen seen = look(held);
-  warm_release(client, &held);
+  const char* const violated = held_bytes_changed(writer, client, held);
   warm_close(client);
-  return seen.version == 1 && seen.embedding == 1 && seen.content == 1 ? nullptr : "the bytes of a held view changed";
+  return violated;
 }
 
 // Closed while no daemon was there: the next one hears it from the next client of the same process.
@@ -164,12 +170,9 @@ INTERLEAVING(sessions, a_former_session_lives_on_for_the_views_that_stand_in_it,
   scene.leave_out();
   move(client);
   if (scene.without()) await_ends(client, 1);
-  must_put(client, "A", 2);
-  if (use_every_slot_again(client) != WARM_OK) give_up("a put failed");
-  const Seen seen = look(held);
-  warm_release(client, &held);
+  const char* const violated = held_bytes_changed(client, client, held);
   await_ends(client, 1);
-  return seen.version == 1 && seen.embedding == 1 && seen.content == 1 ? nullptr : "the bytes of a held view changed";
+  return violated;
 }
 
 // A thread in the midst of a get has the attachment of before, and pins in the session of before.
@@ -189,12 +192,9 @@ INTERLEAVING(sessions, a_former_session_lives_on_while_a_thread_reads_in_it, sto
   if (scene.without()) await_ends(client, 1);
   reading.go();
   reader.end();
-  must_put(client, "A", 2);
-  if (use_every_slot_again(client) != WARM_OK) give_up("a put failed");
-  const Seen seen = look(held);
-  warm_release(client, &held);
+  const char* const violated = held_bytes_changed(client, client, held);
   await_ends(client, 1);
-  return seen.version == 1 && seen.embedding == 1 && seen.content == 1 ? nullptr : "the bytes of a held view changed";
+  return violated;
 }
 
 // A claim that began before the move publishes in the old channel; then the daemon dies before it carries it out.

@@ -799,29 +799,27 @@ uint32_t check_of(warm_client* client, const warm_view& view) {
   return state;
 }
 
-// Only if it was not put before.
-int put_once(warm_client* client, uint64_t key) {
+// A record that is put only if it was not put before.
+struct Once {
+  explicit Once(uint64_t key) : id(record_id(key)) {
+    memory.id = id.data();
+    memory.id_bytes = id.size();
+    memory.embedding = embedding;
+    memory.dimensions = 16;
+    memory.condition = WARM_IF_ABSENT;
+  }
+  const std::string id;
   const float embedding[16] = {1};
-  const std::string id = record_id(key);
   warm_memory memory = WARM_MEMORY_INIT;
-  memory.id = id.data();
-  memory.id_bytes = id.size();
-  memory.embedding = embedding;
-  memory.dimensions = 16;
-  memory.condition = WARM_IF_ABSENT;
-  return warm_put(client, &memory, nullptr);
+};
+int put_once(warm_client* client, uint64_t key) {
+  const Once once(key);
+  return warm_put(client, &once.memory, nullptr);
 }
 warm_ticket submit_once(warm_client* client, uint64_t key) {
-  const float embedding[16] = {1};
-  const std::string id = record_id(key);
-  warm_memory memory = WARM_MEMORY_INIT;
-  memory.id = id.data();
-  memory.id_bytes = id.size();
-  memory.embedding = embedding;
-  memory.dimensions = 16;
-  memory.condition = WARM_IF_ABSENT;
+  const Once once(key);
   warm_ticket ticket = 0;
-  cr_assert_eq(warm_put_submit(client, &memory, &ticket), WARM_OK, "%s", warm_last_error());
+  cr_assert_eq(warm_put_submit(client, &once.memory, &ticket), WARM_OK, "%s", warm_last_error());
   return ticket;
 }
 void harvest(warm_client* client, warm_ticket ticket) {

@@ -16,6 +16,7 @@
 #include "base/mapping.hpp"
 #include "layout/control.hpp"
 #include "layout/layout.hpp"
+#include "warmtier/warmtier.h"
 
 namespace warmtier::tests {
 
@@ -24,6 +25,17 @@ constexpr uint32_t kHomesLog2 = layout::kIndexHomesLog2Min;
 constexpr uint32_t kLanes = layout::kLanesMin;
 constexpr uint64_t kSegmentBytes = uint64_t{64} << 10;
 constexpr uint64_t kHashSeed = 42;
+
+// A record with nothing but its id. `id` outlives it.
+inline warm_memory memory_of(std::string_view id) {
+  static constexpr float kEmbedding[kDimensions] = {};
+  warm_memory memory = WARM_MEMORY_INIT;
+  memory.id = id.data();
+  memory.id_bytes = id.size();
+  memory.embedding = kEmbedding;
+  memory.dimensions = kDimensions;
+  return memory;
+}
 
 struct Region {
   base::Fd file;

@@ -85,12 +85,7 @@ void recall(libclient::ClientState& state, const std::atomic<bool>& stop, std::a
 }
 
 void write(libclient::ClientState& state, const std::atomic<bool>& stop) {
-  const float embedding[kDimensions] = {};
-  warm_memory memory = WARM_MEMORY_INIT;
-  memory.id = "written";
-  memory.id_bytes = 7;
-  memory.embedding = embedding;
-  memory.dimensions = kDimensions;
+  const warm_memory memory = memory_of("written");
   while (!stop.load()) {
     auto sequence = libclient::put(state, memory);
     require(sequence.has_value(), "a put is answered");

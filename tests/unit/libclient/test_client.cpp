@@ -58,13 +58,7 @@ int32_t code_of_get(libclient::ClientState& state, std::string_view id) {
 std::string content_of(const warm_view& view) { return {static_cast<const char*>(view.content), view.content_bytes}; }
 
 int32_t code_of_put(libclient::ClientState& state, std::string_view id) {
-  const float embedding[kDimensions] = {};
-  warm_memory memory = WARM_MEMORY_INIT;
-  memory.id = id.data();
-  memory.id_bytes = id.size();
-  memory.embedding = embedding;
-  memory.dimensions = kDimensions;
-  auto sequence = libclient::put(state, memory);
+  auto sequence = libclient::put(state, memory_of(id));
   return sequence ? WARM_OK : sequence.error().code;
 }
 
@@ -499,13 +493,7 @@ Test(client, a_client_that_is_given_no_other_channel_goes_on_in_the_lanes_that_a
   cr_assert_eq(code_of_put(state, "id"), WARM_E_UNKNOWN);
   cr_assert(request_in_lane_5(1));
   world.daemon.lock(5).fenced = 1;
-  const float embedding[kDimensions] = {};
-  warm_memory memory = WARM_MEMORY_INIT;
-  memory.id = "id";
-  memory.id_bytes = 2;
-  memory.embedding = embedding;
-  memory.dimensions = kDimensions;
-  auto sequence = libclient::put(state, memory);
+  auto sequence = libclient::put(state, memory_of("id"));
   cr_assert(!sequence && sequence.error().code == WARM_E_BUSY);
   cr_assert(sequence.error().text.find("the same channel again") != std::string::npos, "%s", sequence.error().text.c_str());
 }
@@ -554,12 +542,7 @@ Test(client, a_large_put_travels_with_rising_numbers_and_the_same_one_after_a_re
   World world;
   auto& state = world.open(5 * base::kNsPerSecond);
   const std::string content(100'000, 'c');
-  const float embedding[kDimensions] = {};
-  warm_memory memory = WARM_MEMORY_INIT;
-  memory.id = "large";
-  memory.id_bytes = 5;
-  memory.embedding = embedding;
-  memory.dimensions = kDimensions;
+  warm_memory memory = memory_of("large");
   memory.given = WARM_GIVEN_CONTENT;
   memory.content = content.data();
   memory.content_bytes = content.size();
