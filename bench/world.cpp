@@ -21,7 +21,7 @@ tests::support::StoreOptions options_of(const Settings& settings, uint64_t capac
   return options;
 }
 
-// Nothing tells a client that space was prepared: it looks again.
+// Free and prepared slots and the daemon's sleep are words that wake nobody when they change: whoever waits looks again.
 void look_again_soon() {
   const timespec pause{.tv_sec = 0, .tv_nsec = 200'000};
   ::nanosleep(&pause, nullptr);
@@ -107,9 +107,10 @@ void World::await_prepared(uint64_t slots) {
 
 void World::await_durable() {
   const base::Deadline deadline = base::Deadline::after_ns(60 * base::kNsPerSecond);
-  while (layout::load_acquire(status().sequence_durable) != layout::load_acquire(status().sequence)) {
-    if (deadline.passed()) stop_because("no checkpoint was complete after 60 s");
-    look_again_soon();
+  for (int code = WARM_E_BUSY; code != WARM_OK;) {
+    code = warm_checkpoint(client(), nullptr);
+    if (code != WARM_OK && (code != WARM_E_BUSY || deadline.passed()))
+      stop_because(std::string("checkpoint: ") + warm_last_error());
   }
 }
 

@@ -114,7 +114,7 @@ class World {
   [[nodiscard]] const layout::StatusPage& status();
   // Waits until so many slots are prepared, or as many as the store still has.
   void await_prepared(uint64_t slots);
-  // Waits until everything is on the device: no checkpoint runs then.
+  // Brings everything to the device: no checkpoint runs then.
   void await_durable();
   // Waits until the daemon sleeps: nothing is left to do.
   void await_asleep();

@@ -206,6 +206,7 @@ int race(uint64_t seconds, const char* without, const std::string& directory) {
     }
   }
   const base::Deadline end = base::Deadline::after_ns(seconds * base::kNsPerSecond);
+  // Looked at now and then: to wake somebody at each change would slow down what is to race.
   while (!end.passed() || changes.load() < kCapacity || gets.load() < kCapacity)
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   stop.store(true);

@@ -187,6 +187,7 @@ warm_stats await_stats(warm_client* client, const char* what, const std::functio
     const warm_stats stats = stats_of(client);
     if (holds(stats)) return stats;
     if (deadline.passed()) give_up(std::string("the statistics never said: ") + what);
+    // Sequences alone wake who sleeps on them; the other numbers wake nobody.
     const timespec pause{.tv_sec = 0, .tv_nsec = 1'000'000};
     ::nanosleep(&pause, nullptr);
   }
