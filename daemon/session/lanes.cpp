@@ -217,6 +217,7 @@ bool Channel::serve(Executor& executor, const RequestLimits& limits, layout::Sta
       if (stalled_[lane] != 0) continue;
       Served outcome = Served::nothing;
       for (uint32_t i = 0; i < kRequestsPerLane && served < kRequestsPerRound && (i == 0 || published()); ++i) {
+        if (i > 0) executor.settle();  // fetches what this one will store to
         outcome = serve_lane(lane, executor, limits, status);
         if (outcome != Served::answered) break;
         ++served;
