@@ -1,5 +1,6 @@
 #include "bench/exchange.hpp"
 
+#include <sched.h>
 #include <sys/mman.h>
 
 #include <cstring>
@@ -10,7 +11,16 @@ namespace {
 constexpr uint64_t kNumberShift = 32;
 constexpr uint64_t kBytesMask = 0xFFFF'FFFF;
 constexpr size_t kRows = 4096;  // as a store's, the copy goes to another place each time
+constexpr uint32_t kLooksInARow = 10'000;
 constexpr size_t kLogBytes = size_t{64} << 20;  // more than a cache
+
+// On a busy machine the other process may wait for this one's processor.
+template <typename Holds>
+void look_until(Holds&& holds) noexcept {
+  for (uint32_t looks = 0; !holds(); ++looks) {
+    if (looks > kLooksInARow) ::sched_yield();
+  }
+}
 
 std::byte* populated(size_t bytes, bool large_pages) {
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -76,8 +86,7 @@ int ManyExchange::copy_what_comes(uint64_t rows, bool large_pages) {
     for (bool resting = false; !resting; ++number) {
       for (uint64_t i = 0; i < kRowBytes; i += layout::kCacheLineBytes) layout::prefetch_for_store(row_of(number + 1) + i);
       for (uint64_t i = 0; i < kTailBytesMax; i += layout::kCacheLineBytes) layout::prefetch_for_store(log + log_end + i);
-      while (words_->handed.value.load(std::memory_order_acquire) < number) {
-      }
+      look_until([&] { return words_->handed.value.load(std::memory_order_acquire) >= number; });
       const Entry& entry = words_->entries[number % layout::kLaneEntries];
       const layout::RequestHeader header = entry.header;
       resting = header.id_bytes == 0;
@@ -96,7 +105,12 @@ int ManyExchange::copy_what_comes(uint64_t rows, bool large_pages) {
 
 ManyExchange::Entry& ManyExchange::next_entry() noexcept {
   ++number_;
-  while (number_ - done_ > layout::kLaneEntries) done_ = words_->done.value.load(std::memory_order_acquire);
+  if (number_ - done_ > layout::kLaneEntries) {
+    look_until([&] {
+      done_ = words_->done.value.load(std::memory_order_acquire);
+      return number_ - done_ <= layout::kLaneEntries;
+    });
+  }
   return words_->entries[number_ % layout::kLaneEntries];
 }
 
@@ -126,7 +140,7 @@ void ManyExchange::hand_over(const Id& id, const Bytes& bytes) noexcept {
 }
 
 void ManyExchange::await_all() noexcept {
-  while (words_->done.value.load(std::memory_order_acquire) != number_) layout::cpu_relax();
+  look_until([&] { return words_->done.value.load(std::memory_order_acquire) == number_; });
 }
 
 }  // namespace warmtier::bench

@@ -39,6 +39,7 @@ Result result_of(const char* bench, const std::string& name, const Samples& samp
   result.name = name;
   result.n = samples.size();
   result.unit = "ns";
+  result.p10 = samples.percentile_ns(0.1);
   result.p50 = samples.percentile_ns(0.5);
   result.p99 = samples.percentile_ns(0.99);
   result.p999 = samples.percentile_ns(0.999);
@@ -63,7 +64,7 @@ Result single(const char* bench, const std::string& name, uint64_t n, const char
   result.name = name;
   result.n = n;
   result.unit = unit;
-  result.p50 = result.p99 = result.p999 = value;
+  result.p10 = result.p50 = result.p99 = result.p999 = value;
   return result;
 }
 
@@ -89,6 +90,7 @@ void Reporter::say(const Result& result) {
     json["case"] = result.name;
     json["n"] = result.n;
     json["unit"] = result.unit;
+    json["p10"] = rounded(result.p10);
     json["p50"] = rounded(result.p50);
     json["p99"] = rounded(result.p99);
     json["p999"] = rounded(result.p999);

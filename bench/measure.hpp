@@ -45,6 +45,7 @@ struct Result {
   std::string name;  // "case" in the output
   uint64_t n = 0;
   std::string unit;
+  double p10 = 0;  // on a busy machine: of the operations that nothing came between; in JSON only
   double p50 = 0;
   double p99 = 0;
   double p999 = 0;
