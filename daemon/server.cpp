@@ -540,6 +540,10 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
                 static_cast<unsigned long long>(session::kDescriptorsKept + session::kDescriptorsPerSession));
   }
 
+  // Before there is anything that it should not have.
+  auto porters = session::PorterProcess::start();
+  if (!porters) return pass(std::move(porters));
+
   auto given = ServiceManager::take_given();
   if (!given) return pass(std::move(given));
   auto sockets = told_apart(std::move(given->sockets));
@@ -619,7 +623,7 @@ Status run_server(const Config& config, const ReadSettings& read_settings) {
     remove_socket(*listening);
     return status;
   };
-  if (auto s = intake.open(std::move(listening->fd)); !s) return stop_listening(std::move(s));
+  if (auto s = intake.open(std::move(listening->fd), std::move(*porters)); !s) return stop_listening(std::move(s));
   std::vector<session::Intake::Adopted> adopted;
   for (session::AdoptedChannel& channel : *earlier) {
     auto one = intake.adopt(std::move(channel));

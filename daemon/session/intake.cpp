@@ -64,7 +64,7 @@ base::Status Intake::watch(int fd, uint64_t tag, uint32_t events) {
   return {};
 }
 
-base::Status Intake::open(base::Fd listener) {
+base::Status Intake::open(base::Fd listener, PorterProcess porters) {
   listener_ = std::move(listener);
   // A service manager may hand over one that blocks: accepting until there is nobody left would then stop this thread.
   const int flags = ::fcntl(listener_.get(), F_GETFL);
@@ -85,8 +85,9 @@ base::Status Intake::open(base::Fd listener) {
   spare_ = std::move(*spare);
   const uint64_t memory_bytes_max = std::max(
       {world_.limits.content_bytes_max, layout::channel_bytes(layout::kLanesMax), uint64_t{sizeof(layout::SessionRegion)}});
-  if (auto s = porters_.open(memory_bytes_max); !s) return s;
+  if (auto s = porters_.open(std::move(porters), memory_bytes_max); !s) return s;
   if (auto s = watch(porters_.event_fd(), kTagPorters, EPOLLIN); !s) return s;
+  if (auto s = watch(porters_.end_fd(), kTagPorters, EPOLLRDHUP); !s) return s;
   if (auto s = watch(listener_.get(), kTagListener, EPOLLIN); !s) return s;
   if (auto s = watch(mail_.to_intake.event_fd(), kTagMail, EPOLLIN); !s) return s;
   return watch(signals_.get(), kTagSignals, EPOLLIN);
@@ -554,6 +555,10 @@ bool Intake::may_go_on(uint64_t id) noexcept {
 }
 
 void Intake::take_fetched() {
+  if (porters_.ended()) {
+    log_line(Priority::error, "the process that receives what other users send has ended: stopping as after a kill");
+    ::_exit(1);
+  }
   while (auto fetched = porters_.take(buffer_)) {
     Connection* connection = find(fetched->connection);
     if (connection == nullptr || connection->fetch != fetched->number) continue;  // its socket is gone

@@ -58,7 +58,7 @@ class Intake {
   Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_epoll, Clock clock = base::monotonic_ns);
 
   // `listener` listens; SIGTERM, SIGINT and SIGHUP are blocked in every thread and come by a signalfd.
-  base::Status open(base::Fd listener);
+  base::Status open(base::Fd listener, PorterProcess porters);
   // Sessions of an earlier daemon. Returns the channel and its sessions for the store thread.
   struct Adopted {
     Channel* channel = nullptr;

@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,7 +17,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <future>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -25,10 +27,16 @@ namespace {
 constexpr uint32_t kPacketsThrownAwayMax = 4096;
 constexpr int kWakeSignal = SIGURG;  // ignored by everybody who does not ask for it
 constexpr long kPatienceNs = 1'000'000;
+constexpr int kFarewellMs = 200;
 constexpr uint32_t kCloser = UINT32_MAX;
 constexpr size_t kClosesPerJob = 64;
+constexpr size_t kDescriptorsEnclosedMax = std::max(kClosesPerJob, kDescriptorsReceivedMax);
 
-enum class Order : uint32_t { fetch, close };
+struct Hire {
+  uint32_t index = 0;
+  uint64_t memory_bytes_max = 0;
+};
+enum class Order : uint32_t { fetch, close, let_go };
 struct Job {
   Order order{};
   uint64_t connection = 0;
@@ -70,26 +78,68 @@ class Impatience {
   bool made_ = false;
 };
 
-// A message with descriptors; waits for room, and again when it was interrupted.
-bool send_whole(int socket, std::span<const iovec> parts, std::span<const int> descriptors) noexcept {
+// With room for descriptors.
+template <size_t kDescriptors>
+struct Envelope {
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kDescriptors * sizeof(int))> control{};
   msghdr message{};
-  message.msg_iov = const_cast<iovec*>(parts.data());
-  message.msg_iovlen = parts.size();
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kDescriptorsReceivedMax * sizeof(int))> control{};
-  if (!descriptors.empty()) {
+
+  explicit Envelope(std::span<const iovec> parts) noexcept {
+    message.msg_iov = const_cast<iovec*>(parts.data());
+    message.msg_iovlen = parts.size();
     message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(descriptors.size() * sizeof(int));
-    cmsghdr* rights = CMSG_FIRSTHDR(&message);
+    message.msg_controllen = control.size();
+  }
+  void enclose(std::span<const int> descriptors) noexcept {
+    message.msg_controllen = descriptors.empty() ? 0 : CMSG_SPACE(descriptors.size() * sizeof(int));
+    if (descriptors.empty()) return;
+    cmsghdr* const rights = CMSG_FIRSTHDR(&message);
     rights->cmsg_level = SOL_SOCKET;
     rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(descriptors.size() * sizeof(int));
-    std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size() * sizeof(int));
+    rights->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+    std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size_bytes());
   }
+  [[nodiscard]] std::vector<base::Fd> enclosed() {
+    std::vector<base::Fd> came;
+    const cmsghdr* const rights = CMSG_FIRSTHDR(&message);
+    const size_t count = rights == nullptr ? 0 : (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(rights) + i * sizeof fd, sizeof fd);
+      came.emplace_back(fd);
+    }
+    return came;
+  }
+};
+
+// False: it did not go out whole. Waits for room unless `flags` say otherwise.
+bool send_parts(int socket, std::span<const iovec> parts, std::span<const int> descriptors, int flags = 0) noexcept {
+  Envelope<kDescriptorsEnclosedMax> envelope(parts);
+  envelope.enclose(descriptors);
   ssize_t sent = 0;
   do {
-    sent = ::sendmsg(socket, &message, MSG_NOSIGNAL);
+    sent = ::sendmsg(socket, &envelope.message, MSG_NOSIGNAL | flags);
   } while (sent < 0 && errno == EINTR);
   return sent >= 0;
+}
+template <typename Message>
+bool send_whole(int socket, const Message& message, std::span<const int> descriptors, int flags = 0) noexcept {
+  const std::array<iovec, 1> parts = {{{.iov_base = const_cast<Message*>(&message), .iov_len = sizeof message}}};
+  return send_parts(socket, parts, descriptors, flags);
+}
+
+// Waits; false: there will be no more.
+template <typename Message>
+bool receive_whole(int socket, Message& ret_message, std::vector<base::Fd>& ret_descriptors) {
+  const std::array<iovec, 1> parts = {{{.iov_base = &ret_message, .iov_len = sizeof ret_message}}};
+  for (;;) {
+    Envelope<kDescriptorsEnclosedMax> envelope(parts);
+    const ssize_t got = ::recvmsg(socket, &envelope.message, MSG_CMSG_CLOEXEC);
+    if (got < 0 && errno == EINTR) continue;
+    if (got != static_cast<ssize_t>(sizeof ret_message)) return false;
+    ret_descriptors = envelope.enclosed();
+    return true;
+  }
 }
 
 // Says nothing to the file's own file system before the kernel itself has said that it is memory.
@@ -108,15 +158,13 @@ struct Ends {
   int replies = -1;
 };
 
-// A table of its own, with nothing in it but what it needs.
-bool leave_the_daemons_table(const Ends& ends) noexcept {
-  if (::unshare(CLONE_FILES) != 0) return false;
+// Nothing stays open but these two and the standard ones.
+void close_all_but(const Ends& ends) noexcept {
   const auto low = static_cast<unsigned>(std::min(ends.jobs, ends.replies));
   const auto high = static_cast<unsigned>(std::max(ends.jobs, ends.replies));
   if (low > 3) (void)::close_range(3, low - 1, 0);
   if (high - low > 1) (void)::close_range(low + 1, high - 1, 0);
   (void)::close_range(high + 1, ~0U, 0);
-  return true;
 }
 
 void fetch(const Job& job, int socket, const Ends& ends, uint32_t index, uint64_t memory_bytes_max, std::span<std::byte> buffer) {
@@ -136,11 +184,11 @@ void fetch(const Job& job, int socket, const Ends& ends, uint32_t index, uint64_
   }
   const std::array<iovec, 2> parts = {
       {{.iov_base = &reply, .iov_len = sizeof reply}, {.iov_base = buffer.data(), .iov_len = packet.bytes}}};
-  if (!send_whole(ends.replies, parts, std::span(let_in).first(count))) {
+  if (!send_parts(ends.replies, parts, std::span(let_in).first(count))) {
     // Too many descriptors are on their way already: our want, not its fault.
     reply.state = static_cast<uint32_t>(Packet::State::starved);
     reply.let_in = {};
-    (void)send_whole(ends.replies, parts, {});
+    (void)send_parts(ends.replies, parts, {});
   }
   // The packet's descriptors are closed here: for as long as that takes.
 }
@@ -154,44 +202,71 @@ void throw_away(int socket) noexcept {
   }
 }
 
-void work(const Ends& ends, uint32_t index, uint64_t memory_bytes_max, const std::atomic<uint64_t>* let_go) {
+void work(const Ends& ends, uint32_t index, uint64_t memory_bytes_max) {
   std::vector<std::byte> buffer(layout::kMessageBytesMax);
-  for (;;) {
-    Job job;
-    iovec part{.iov_base = &job, .iov_len = sizeof job};
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kClosesPerJob * sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    const ssize_t got = ::recvmsg(ends.jobs, &message, MSG_CMSG_CLOEXEC);
-    if (got < 0 && errno == EINTR) continue;
-    if (got != static_cast<ssize_t>(sizeof job)) return;
-    const cmsghdr* const rights = CMSG_FIRSTHDR(&message);
-    const size_t count = rights == nullptr ? 0 : (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    if (let_go != nullptr) {
-      for (uint64_t seen = 0; (seen = let_go->load()) < job.number;) let_go->wait(seen);
-    }
+  Job job;
+  std::vector<base::Fd> sockets;
+  while (receive_whole(ends.jobs, job, sockets)) {
+    // Until the daemon has closed its own: nothing is to be closed for the last time there.
+    Job let_go;
+    std::vector<base::Fd> none;
+    if (job.order == Order::close && !receive_whole(ends.jobs, let_go, none)) return;
     {
       const Impatience impatience;
-      for (size_t i = 0; i < count; ++i) {
-        int number = -1;
-        std::memcpy(&number, CMSG_DATA(rights) + i * sizeof number, sizeof number);
-        const base::Fd socket(number);
+      for (base::Fd& socket : sockets) {
         if (job.order == Order::fetch) {
           fetch(job, socket.get(), ends, index, memory_bytes_max, buffer);
         } else {
           throw_away(socket.get());
         }
+        socket.reset();
       }
     }
     Reply done{};
     done.say = Say::done;
     done.porter = index;
-    const std::array<iovec, 1> parts = {{{.iov_base = &done, .iov_len = sizeof done}}};
-    (void)send_whole(ends.replies, parts, {});
+    (void)send_whole(ends.replies, done, {});
   }
+}
+
+// The thread is never waited for: it ends when its jobs do, or is kept by what it closes.
+void begin_work(const Hire& hire, base::Fd jobs, int replies) noexcept {
+  try {
+    std::thread([hire, replies, jobs = std::move(jobs)]() mutable {
+      (void)::pthread_setname_np(::pthread_self(), hire.index == kCloser ? "closer" : "porter");
+      sigset_t wake;
+      ::sigemptyset(&wake);
+      ::sigaddset(&wake, kWakeSignal);
+      (void)::pthread_sigmask(SIG_UNBLOCK, &wake, nullptr);
+      const Ends ends{.jobs = jobs.get(), .replies = replies};
+      if (::unshare(CLONE_FILES) == 0) close_all_but(ends);
+      work(ends, hire.index, hire.memory_bytes_max);
+    }).detach();
+  } catch (const std::system_error&) {
+    // Its jobs are closed, and the daemon hears that when it sends one.
+  }
+}
+
+[[noreturn]] void be_the_process(int orders, int replies, pid_t parent) {
+  (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(0);
+  (void)::prctl(PR_SET_NAME, "porters");
+  // It goes when the daemon goes, and not when somebody tells a whole group to.
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) (void)::signal(signal, SIG_IGN);
+  struct sigaction nothing{};
+  nothing.sa_handler = [](int) {};
+  (void)::sigaction(kWakeSignal, &nothing, nullptr);
+  // Whoever waits for the end of what the daemon says does not wait for a thread that is kept here.
+  if (const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC); null >= 0) {
+    for (const int standard : {0, 1, 2}) (void)::dup2(null, standard);
+  }
+  close_all_but({.jobs = orders, .replies = replies});
+  Hire hire;
+  std::vector<base::Fd> jobs;
+  while (receive_whole(orders, hire, jobs)) {
+    if (jobs.size() == 1) begin_work(hire, std::move(jobs.front()), replies);
+  }
+  ::_exit(0);
 }
 
 base::Result<std::pair<base::Fd, base::Fd>> new_pair() {
@@ -200,67 +275,56 @@ base::Result<std::pair<base::Fd, base::Fd>> new_pair() {
   return std::pair{base::Fd(ends[0]), base::Fd(ends[1])};
 }
 
-bool send_job(int jobs, const Job& job, std::span<const int> sockets) noexcept {
-  iovec part{.iov_base = const_cast<Job*>(&job), .iov_len = sizeof job};
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kClosesPerJob * sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = CMSG_SPACE(sockets.size_bytes());
-  cmsghdr* rights = CMSG_FIRSTHDR(&message);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sockets.size_bytes());
-  std::memcpy(CMSG_DATA(rights), sockets.data(), sockets.size_bytes());
-  return ::sendmsg(jobs, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
-}
-
 }  // namespace
 
-base::Status Porters::open(uint64_t memory_bytes_max) {
+base::Result<PorterProcess> PorterProcess::start() {
+  auto orders = new_pair();
+  if (!orders) return base::pass(std::move(orders));
+  auto replies = new_pair();
+  if (!replies) return base::pass(std::move(replies));
+  const pid_t own = ::getpid();
+  const pid_t child = ::fork();
+  if (child < 0) return base::fail_errno(errno, "fork");
+  if (child == 0) be_the_process(orders->second.get(), replies->second.get(), own);
+  PorterProcess process;
+  process.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  if (!process.pidfd) return base::fail_errno(errno, "pidfd_open");
+  process.orders = std::move(orders->first);
+  process.replies = std::move(replies->first);
+  return process;
+}
+
+PorterProcess::~PorterProcess() {
+  if (!pidfd) return;
+  orders.reset();
+  pollfd look{.fd = pidfd.get(), .events = POLLIN, .revents = 0};
+  (void)::poll(&look, 1, kFarewellMs);
+  siginfo_t info{};
+  (void)::waitid(P_PIDFD, static_cast<id_t>(pidfd.get()), &info, WEXITED | WNOHANG);
+}
+
+base::Status Porters::open(PorterProcess process, uint64_t memory_bytes_max) {
+  process_ = std::move(process);
   memory_bytes_max_ = memory_bytes_max;
-  struct sigaction nothing{};
-  nothing.sa_handler = [](int) {};
-  if (::sigaction(kWakeSignal, &nothing, nullptr) != 0) return base::fail_errno(errno, "sigaction");
-  auto pair = new_pair();
-  if (!pair) return base::pass(std::move(pair));
-  replies_ = std::move(pair->first);
-  replies_in_ = std::move(pair->second);
-  auto porter = hire(kCloser, closer_.let_go);
-  if (!porter) return base::pass(std::move(porter));
-  closer_.porter = std::move(*porter);
+  auto closer = hire(kCloser);
+  if (!closer) return base::pass(std::move(closer));
+  closer_ = std::move(*closer);
   return {};
 }
 
-// The thread is never waited for: it ends when its jobs do, or is kept by what it closes.
-base::Result<Porters::Porter> Porters::hire(uint32_t index, LetGo let_go) {
+bool Porters::ended() const noexcept {
+  pollfd look{.fd = process_.orders.get(), .events = POLLRDHUP, .revents = 0};
+  return ::poll(&look, 1, 0) == 1;
+}
+
+base::Result<Porters::Porter> Porters::hire(uint32_t index) {
   auto pair = new_pair();
   if (!pair) return base::pass(std::move(pair));
-  Porter porter;
-  porter.jobs = std::move(pair->first);
-  const Ends ends{.jobs = pair->second.get(), .replies = replies_in_.get()};
-  std::promise<bool> settled;
-  std::future<bool> own_table = settled.get_future();
-  try {
-    // The promise is the thread's: we may have its answer, and be gone, before it has done giving it.
-    std::thread([ends, index, bytes = memory_bytes_max_, let_go = std::move(let_go), settled = std::move(settled)]() mutable {
-      (void)::pthread_setname_np(::pthread_self(), index == kCloser ? "closer" : "porter");
-      sigset_t wake;
-      ::sigemptyset(&wake);
-      ::sigaddset(&wake, kWakeSignal);
-      (void)::pthread_sigmask(SIG_UNBLOCK, &wake, nullptr);
-      const bool own = leave_the_daemons_table(ends);
-      settled.set_value(own);
-      work(ends, index, bytes, let_go.get());
-      if (!own) ::close(ends.jobs);
-    }).detach();
-  } catch (const std::system_error&) {
-    return base::fail(WARM_E_SYSTEM, "no thread for other users' descriptors");
-  }
-  // In a table that it shares with us the number stays the thread's.
-  if (!own_table.get()) (void)pair->second.release();
-  return porter;
+  const int jobs = pair->second.get();
+  const Hire order{.index = index, .memory_bytes_max = memory_bytes_max_};
+  if (!send_whole(process_.orders.get(), order, std::span(&jobs, 1), MSG_DONTWAIT))
+    return base::fail_errno(errno, "hire a thread for other users' descriptors");
+  return Porter{.jobs = std::move(pair->first), .uid = 0, .waiting = 0};
 }
 
 // The one that works for this user, else one that works for nobody.
@@ -279,8 +343,8 @@ Porters::Porter* Porters::porter_for(uid_t uid) {
 bool Porters::fetch(uid_t uid, uint64_t connection, uint64_t number, int socket) {
   Porter* porter = porter_for(uid);
   if (porter == nullptr) return false;
-  if (!send_job(porter->jobs.get(), {.order = Order::fetch, .connection = connection, .number = number}, std::span(&socket, 1)))
-    return false;
+  const Job job{.order = Order::fetch, .connection = connection, .number = number};
+  if (!send_whole(porter->jobs.get(), job, std::span(&socket, 1), MSG_DONTWAIT)) return false;
   porter->uid = uid;
   ++porter->waiting;
   return true;
@@ -289,33 +353,20 @@ bool Porters::fetch(uid_t uid, uint64_t connection, uint64_t number, int socket)
 std::optional<Porters::Fetched> Porters::take(std::span<std::byte> buffer) {
   for (;;) {
     Reply reply;
-    std::array<iovec, 2> parts = {
+    const std::array<iovec, 2> parts = {
         {{.iov_base = &reply, .iov_len = sizeof reply}, {.iov_base = buffer.data(), .iov_len = buffer.size()}}};
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kDescriptorsReceivedMax * sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = parts.data();
-    message.msg_iovlen = parts.size();
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    const ssize_t got = ::recvmsg(replies_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    Envelope<kDescriptorsReceivedMax> envelope(parts);
+    const ssize_t got = ::recvmsg(process_.replies.get(), &envelope.message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0 && errno == EINTR) continue;
     if (got < static_cast<ssize_t>(sizeof reply)) return std::nullopt;
     if (reply.say == Say::done) {
       const bool closed = reply.porter == kCloser;
-      --(closed ? closer_.porter : porters_[reply.porter]).waiting;
+      --(closed ? closer_ : porters_[reply.porter]).waiting;
       if (closed) hand_on();
       continue;
     }
     Fetched fetched{.connection = reply.connection, .number = reply.number, .packet = {}};
-    std::vector<base::Fd> came;
-    for (const cmsghdr* rights = CMSG_FIRSTHDR(&message); rights != nullptr; rights = nullptr) {
-      const size_t count = (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      for (size_t i = 0; i < count; ++i) {
-        int fd = -1;
-        std::memcpy(&fd, CMSG_DATA(rights) + i * sizeof fd, sizeof fd);
-        came.emplace_back(fd);
-      }
-    }
+    std::vector<base::Fd> came = envelope.enclosed();
     size_t next = 0;
     for (uint32_t i = 0; i < reply.descriptors; ++i) {
       const bool there = reply.let_in[i] && next < came.size();
@@ -324,30 +375,30 @@ std::optional<Porters::Fetched> Porters::take(std::span<std::byte> buffer) {
     fetched.packet.bytes = reply.bytes;
     fetched.packet.state = static_cast<Packet::State>(reply.state);
     // Our own want: there was no number left for what may be let in.
-    if ((message.msg_flags & MSG_CTRUNC) != 0) fetched.packet.state = Packet::State::starved;
+    if ((envelope.message.msg_flags & MSG_CTRUNC) != 0) fetched.packet.state = Packet::State::starved;
     return fetched;
   }
 }
 
 void Porters::close(base::Fd socket) {
   (void)::shutdown(socket.get(), SHUT_RDWR);
-  closer_.sockets.push_back(std::move(socket));
+  to_close_.push_back(std::move(socket));
   hand_on();
 }
 
 // One job at a time, with all that have come meanwhile. What finds no room stays with us until it does: here it is never closed
 // for the last time.
 void Porters::hand_on() {
-  while (!closer_.sockets.empty() && closer_.porter.waiting == 0) {
+  while (!to_close_.empty() && closer_.waiting == 0) {
     std::array<int, kClosesPerJob> numbers{};
-    const size_t count = std::min(numbers.size(), closer_.sockets.size());
-    for (size_t i = 0; i < count; ++i) numbers[i] = closer_.sockets[i].get();
-    const Job job{.order = Order::close, .connection = 0, .number = closer_.jobs + 1};
-    if (!send_job(closer_.porter.jobs.get(), job, std::span<const int>(numbers).first(count))) return;
-    ++closer_.porter.waiting;
-    closer_.sockets.erase(closer_.sockets.begin(), closer_.sockets.begin() + static_cast<ptrdiff_t>(count));
-    closer_.let_go->store(++closer_.jobs);
-    closer_.let_go->notify_one();
+    const size_t count = std::min(numbers.size(), to_close_.size());
+    for (size_t i = 0; i < count; ++i) numbers[i] = to_close_[i].get();
+    const Job job{.order = Order::close, .connection = 0, .number = 0};
+    if (!send_whole(closer_.jobs.get(), job, std::span<const int>(numbers).first(count), MSG_DONTWAIT)) return;
+    ++closer_.waiting;
+    to_close_.erase(to_close_.begin(), to_close_.begin() + static_cast<ptrdiff_t>(count));
+    const Job let_go{.order = Order::let_go, .connection = 0, .number = 0};
+    (void)send_whole(closer_.jobs.get(), let_go, {});
   }
 }
 

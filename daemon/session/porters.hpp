@@ -2,20 +2,19 @@
 // file system that answers nobody. So the intake thread neither receives nor closes what another user may have put into a socket:
 // threads of their own do, and pass on what may be let in: sealed memory.
 //
-// Each of these threads has a table of descriptors of its own where the kernel allows that, so that one that is kept for ever
-// holds none of the daemon's: not the store lock above all. One thread works for one user at a time; what it is kept with keeps
-// that user waiting and nobody else. Closing a socket needs no descriptor out of it, and what lingers is interrupted: one thread
-// does that for everybody.
+// They are threads of a process of its own, because whatever keeps a thread keeps its process, and with it every map and every
+// lock of that process: the daemon can be killed and its store served by the next one at any time. Each has a table of
+// descriptors of its own where the kernel allows that, so that one that is kept for ever holds nothing of the others'. One thread
+// works for one user at a time; what it is kept with keeps that user waiting and nobody else. Closing a socket needs no
+// descriptor out of it, and what lingers is interrupted: one thread does that for everybody.
 //
-// Thread law: the intake thread.
+// Thread law: start() before there is any thread; the rest is the intake thread's.
 #pragma once
 
 #include <sys/types.h>
 
-#include <atomic>
 #include <cstdint>
 #include <deque>
-#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -30,12 +29,28 @@ constexpr uint32_t kPortersMax = 64;  // threads that receive; who is kept in on
 constexpr size_t kClosesBehind = 256;
 constexpr uint32_t kFetchesPerUserMax = 64;  // that wait for one
 
+// Ends with the thread that started it, or before that with this object, which waits for it unless a thread of it is kept.
+struct PorterProcess {
+  static base::Result<PorterProcess> start();
+  PorterProcess() = default;
+  PorterProcess(PorterProcess&&) noexcept = default;
+  PorterProcess& operator=(PorterProcess&&) noexcept = default;
+  ~PorterProcess();
+
+  base::Fd pidfd;
+  base::Fd orders;
+  base::Fd replies;  // of all its threads
+};
+
 class Porters {
  public:
   // Memory of up to so many bytes is let in.
-  base::Status open(uint64_t memory_bytes_max);
+  base::Status open(PorterProcess process, uint64_t memory_bytes_max);
   // Readable: take() has something.
-  [[nodiscard]] int event_fd() const noexcept { return replies_.get(); }
+  [[nodiscard]] int event_fd() const noexcept { return process_.replies.get(); }
+  // Hangs up when the process ends, which it should not do before we do.
+  [[nodiscard]] int end_fd() const noexcept { return process_.orders.get(); }
+  [[nodiscard]] bool ended() const noexcept;
 
   // The next packet of this socket is received elsewhere, and comes by take(). False: this user has to go.
   bool fetch(uid_t uid, uint64_t connection, uint64_t number, int socket);
@@ -50,7 +65,7 @@ class Porters {
   // Its peer sees the end at once; what it had still sent is thrown away elsewhere.
   void close(base::Fd socket);
   // So many wait to be closed that there should be no more of them; take() says when that is over.
-  [[nodiscard]] bool behind() const noexcept { return closer_.sockets.size() >= kClosesBehind; }
+  [[nodiscard]] bool behind() const noexcept { return to_close_.size() >= kClosesBehind; }
 
  private:
   struct Porter {
@@ -58,23 +73,14 @@ class Porters {
     uid_t uid = 0;  // whom it works for, while it has something to do
     uint32_t waiting = 0;  // jobs without an end
   };
-  // The last job whose sockets are not open here any more. The closer waits for it, so that nothing is closed for the last time
-  // by us.
-  using LetGo = std::shared_ptr<std::atomic<uint64_t>>;
-  struct Closer {
-    Porter porter;
-    std::deque<base::Fd> sockets;  // that it has not been told of
-    uint64_t jobs = 0;
-    LetGo let_go = std::make_shared<std::atomic<uint64_t>>(0);
-  };
-  base::Result<Porter> hire(uint32_t index, LetGo let_go = nullptr);
+  base::Result<Porter> hire(uint32_t index);
   Porter* porter_for(uid_t uid);
   void hand_on();
 
   uint64_t memory_bytes_max_ = 0;
-  base::Fd replies_;
-  base::Fd replies_in_;  // the porters' end
-  Closer closer_;
+  PorterProcess process_;
+  Porter closer_;
+  std::deque<base::Fd> to_close_;  // that the closer has not been told of
   std::vector<Porter> porters_;
 };
 

@@ -108,8 +108,7 @@ SilentFile::SilentFile(const std::string& directory) {
     serve(device.get(), watched.get());
     ::_exit(0);
   }
-  device.reset();
-  file_.reset(::open((directory + "/file").c_str(), O_RDWR | O_CLOEXEC));
+  file_.reset(::open((directory + "/file").c_str(), O_RDWR | O_CLOEXEC));  // while ours keeps its number from it: a higher one
 }
 
 SilentFile::~SilentFile() {

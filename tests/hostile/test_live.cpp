@@ -1,15 +1,20 @@
 // A daemon, an honest user, and one hostile user after the other beside him.
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "layout/words.hpp"
 #include "tests/hostile/live.hpp"
 #include "tests/hostile/raw.hpp"
+#include "tests/hostile/silent_file.hpp"
+#include "tests/support/records.hpp"
 
 using namespace warmtier;
 using namespace warmtier::tests::hostile;
@@ -18,6 +23,7 @@ using namespace warmtier::tests::support;
 namespace {
 
 constexpr uint32_t kRounds = 3;
+constexpr int kNoSilentFile = 77;
 
 void beside(const char* attack, unsigned processes = 1) {
   Scene scene;
@@ -80,6 +86,82 @@ Test(hostile, who_handed_in_too_much_nonsense_is_served_when_that_is_over, .disa
   std::ofstream(daemon.configuration_path(), std::ios::app) << "[access.users]\n" << kHostileUser << " = \"write\"\n";
   daemon.start();
   cr_assert(Process::fork([&] { return nonsense_then_a_put(daemon); }).wait() == exit_code(0));
+}
+
+namespace {
+
+// A greeting with descriptors of a file that can be closed only when its server answers, or ends; in the third step it does.
+int hand_over_a_silent_file(const Daemon& daemon, Steps& steps) {
+  std::optional<SilentFile> silent(std::in_place, daemon.directory() + "/silent");
+  if (!silent->there()) return kNoSilentFile;
+  if (!become(kHostileUser)) return 1;
+  const base::Fd socket = dial(daemon.socket());
+  const base::Fd one = silent->copy();
+  const bool sent = socket && send_message(socket.get(), hello(), {one.get(), one.get()});
+  steps.advance();
+  const bool over = steps.wait_for(2, base::Deadline::after_ns(2 * kPatienceNs));
+  silent.reset();  // before the copy of its file
+  return sent && over ? 0 : 2;
+}
+
+// A thread of this name, in a child of this process, that no signal ends.
+bool any_kept(pid_t parent, const std::string& name) {
+  const std::string path = "/proc/" + std::to_string(parent) + "/task/" + std::to_string(parent) + "/children";
+  std::ifstream children(path);
+  for (std::string child; children >> child;) {
+    for (const auto& task : std::filesystem::directory_iterator("/proc/" + child + "/task")) {
+      std::string comm;
+      std::ifstream(task.path() / "comm") >> comm;
+      std::string stat;
+      std::ifstream file(task.path() / "stat");
+      std::getline(file, stat);
+      if (comm == name && stat.find(") D ") != std::string::npos) return true;
+    }
+  }
+  return false;
+}
+
+// The thread is there until that file's server answers or ends; the daemon is not, nor is anything its.
+void next_daemon_serves_after(int signal, const Process::End& expected) {
+  StoreOptions options;
+  options.failpoints = false;
+  Daemon daemon(options);
+  cr_assert_eq(::chmod(daemon.directory().c_str(), 0755), 0);
+  std::ofstream(daemon.configuration_path(), std::ios::app) << "[access.users]\n" << kHostileUser << " = \"write\"\n";
+  daemon.start();
+  constexpr Shape kShape{.dimensions = 16, .content_bytes_max = 600};
+  cr_assert_eq(put_record(Client(daemon), kShape, 1, 1), WARM_OK);
+  Shared<Steps> steps;
+  Process hostile = Process::fork([&] { return hand_over_a_silent_file(daemon, *steps); });
+  while (!steps->wait_for(1, base::Deadline::after_ns(10 * base::kNsPerMs))) {
+    Process::End end;
+    if (!hostile.wait_until(base::Deadline::after_ns(0), end)) continue;
+    cr_assert(end == exit_code(kNoSilentFile), "%s", text_of(end).c_str());
+    std::printf("skipped: no file system in user space can be made\n");
+    return;
+  }
+  const base::Deadline deadline = base::Deadline::after_ns(kPatienceNs);
+  while (!any_kept(daemon.pid(), "porter")) cr_assert(!deadline.passed(), "nobody is kept");
+  daemon.process().signal(signal);
+  cr_assert(daemon.process().wait() == expected, "%s", daemon.log().c_str());
+  StoreOptions same = options;
+  same.existing_store = daemon.store();
+  Daemon next(same);
+  next.start();
+  const Client client(next);
+  cr_assert_eq(check_record(client, kShape, 1), WARM_OK);
+  cr_assert_eq(put_record(client, kShape, 1, 2), WARM_OK);
+  steps->advance();
+  cr_assert(hostile.wait() == exit_code(0));
+}
+
+}  // namespace
+
+Test(hostile, daemon_with_a_thread_that_cannot_end_stops_and_the_next_serves, .disabled = ::geteuid() != 0) {
+  next_daemon_serves_after(SIGTERM, exit_code(0));
+}
+Test(hostile, daemon_with_a_thread_that_cannot_end_dies_and_the_next_serves, .disabled = ::geteuid() != 0) {
+  next_daemon_serves_after(SIGKILL, killed_by(SIGKILL));
 }
 
 // The daemon serves the honest user within his deadline, and what he was told is there, whatever the other does.

@@ -95,7 +95,9 @@ Door::Door(const DoorOptions& options) {
   cr_assert(listener.has_value());
   // As a service manager may hand it over.
   cr_assert(::fcntl(listener->fd.get(), F_SETFL, ::fcntl(listener->fd.get(), F_GETFL) & ~O_NONBLOCK) == 0);
-  cr_assert(intake->open(std::move(listener->fd)).has_value());
+  auto porters = PorterProcess::start();
+  cr_assert(porters.has_value());
+  cr_assert(intake->open(std::move(listener->fd), std::move(*porters)).has_value());
 }
 
 void Door::start() {
