@@ -1,6 +1,7 @@
 #include "tests/hostile/states.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -29,6 +30,7 @@
 #include "layout/validate.hpp"
 #include "layout/words.hpp"
 #include "tests/support/chance.hpp"
+#include "tests/support/process.hpp"
 #include "tests/support/regions.hpp"
 #include "tests/support/trouble.hpp"
 #include "tests/unit/store/world.hpp"
@@ -530,11 +532,7 @@ class Yard {
     const auto ending = attached_[index].session;
     mail_.to_store.post(session::End{.session = ending});
     take_mail();
-    for (uint32_t i = 0; ending->live && i < kRoundsMax; ++i) {
-      step();
-      sessions_->retry();
-    }
-    require(!ending->live, "a session that does not end");
+    serve_until([&] { return !ending->live; }, "a session that does not end");
     attach_hostile(index);
   }
 
@@ -599,6 +597,19 @@ class Yard {
     while (world_.store->step()) {
     }
     (void)world_.store->wake_at_ns();
+  }
+  // A round does nothing while the store waits for the device, or for the thread that prepares room.
+  template <typename Done>
+  void serve_until(const Done& done, const char* what) {
+    const base::Deadline deadline = base::Deadline::after_ns(support::kPatienceNs);
+    while (!done()) {
+      require(!deadline.passed(), "%s", what);
+      const bool served = sessions_->serve();
+      step();
+      if (sessions_->retry() || served) continue;
+      pollfd look{.fd = world_.store->event_fd(), .events = POLLIN, .revents = 0};
+      (void)::poll(&look, 1, 1);
+    }
   }
   void drive() {
     port_.before = [this](const store::Request& request, const store::Origin& origin) { change_meanwhile(request, origin); };
@@ -693,12 +704,7 @@ class Yard {
     std::memcpy(at + sizeof header + kDimensions * sizeof(float), id.data(), id.size());
     std::memcpy(at + sizeof header + kDimensions * sizeof(float) + id.size(), content.data(), content.size());
     layout::store_release(honest_.commit(lane, number), number);
-    for (uint32_t rounds = 0; honest_.done(lane) != number; ++rounds) {
-      require(rounds < kRoundsMax, "a valid put of another user is not carried out");
-      sessions_->serve();
-      step();
-      sessions_->retry();
-    }
+    serve_until([&] { return honest_.done(lane) == number; }, "a valid put of another user is not carried out");
     (void)mail_.to_intake.take();
     require(cell.number == header.ticket && cell.status == WARM_OK && cell.sequence > last_sequence_,
             "another user's put was answered with %d (%llu)", cell.status, static_cast<unsigned long long>(cell.limit));
