@@ -241,17 +241,18 @@ base::Result<base::Fd> connect_to(const std::string& path, const base::Deadline&
       return socket;
     }
     const int error = errno;
-    if (error == EINTR) continue;
+    if (error == EINTR && !waits) continue;
     // The daemon's queue of connections is full: the kernel wakes us as soon as it is not, which who looks again now and then
     // would hardly meet beside somebody who does nothing else.
-    if (error == EAGAIN && !deadline.passed()) {
+    if ((error == EAGAIN || error == EINTR) && !deadline.passed()) {
       waits = true;
       if (!set_waiting(fd, deadline.left_ns())) return base::fail_errno(errno, "make a socket wait");
       continue;
     }
     if (error == EACCES || error == EPERM) return not_permitted(error, path);
     auto failed = base::fail_errno(error, "no daemon answers at %s", path.c_str());
-    if (error == ENOENT || error == ECONNREFUSED || error == EAGAIN || error == ENOTDIR) failed.error().code = WARM_E_UNAVAILABLE;
+    if (error == ENOENT || error == ECONNREFUSED || error == EAGAIN || error == EINTR || error == ENOTDIR)
+      failed.error().code = WARM_E_UNAVAILABLE;
     return failed;
   }
 }

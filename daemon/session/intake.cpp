@@ -56,6 +56,13 @@ Intake::Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_ep
       rooms_(world_),
       buffer_(layout::kMessageBytesMax) {}
 
+// Sockets of others may hold what cannot be closed at once: they are open until the process ends, which waits for none of it.
+Intake::~Intake() {
+  for (const auto& [id, connection] : connections_) {
+    if (connection->uid != world_.own_uid) (void)connection->socket.release();
+  }
+}
+
 base::Status Intake::watch(int fd, uint64_t tag, uint32_t events) {
   epoll_event event{};
   event.events = events;
@@ -70,7 +77,7 @@ base::Status Intake::open(base::Fd listener, PorterProcess porters) {
   const int flags = ::fcntl(listener_.get(), F_GETFL);
   if (flags < 0 || ::fcntl(listener_.get(), F_SETFL, flags | O_NONBLOCK) != 0)
     return base::fail_errno(errno, "make the listener non-blocking");
-  if (::listen(listener_.get(), kQueueMax) != 0) return base::fail_errno(errno, "listen");  // also where it listens already
+  if (::listen(listener_.get(), kListenQueueMax) != 0) return base::fail_errno(errno, "listen");  // also where it listens already
   epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return base::fail_errno(errno, "epoll_create1");
   sigset_t signals;
@@ -151,8 +158,9 @@ uint32_t Intake::sessions_of(uid_t uid) const noexcept {
 
 int Intake::timeout_ms() const noexcept {
   if (census_) return 0;
-  // While closing is behind, its end wakes us.
-  const uint64_t at_ns = std::min(hear_at_ns_, listening_ || porters_.behind() ? UINT64_MAX : listen_at_ns_);
+  // While closing is behind and under way, its end wakes us.
+  uint64_t at_ns = std::min(hear_at_ns_, listening_ || porters_.behind() ? UINT64_MAX : listen_at_ns_);
+  if (porters_.stuck()) at_ns = std::min(at_ns, clock_() + kRestNs);
   if (greetings_ == 0 && questions_ == 0 && at_ns == UINT64_MAX) return -1;
   uint64_t left_ns = questions_ > 0 ? next_census_.left_ns() : kGreetingNsMax;
   if (at_ns != UINT64_MAX) left_ns = std::min(left_ns, at_ns - std::min(clock_(), at_ns));
@@ -361,6 +369,7 @@ void Intake::rest(Connection& connection) {
 }
 
 void Intake::hear_who_rests() {
+  if (porters_.stuck()) porters_.hand_on();
   if (!listening_ && may_accept() && clock_() >= listen_at_ns_) listen_again(true);
   if (hear_at_ns_ == UINT64_MAX || clock_() < hear_at_ns_) return;
   hear_at_ns_ = UINT64_MAX;
@@ -555,10 +564,6 @@ bool Intake::may_go_on(uint64_t id) noexcept {
 }
 
 void Intake::take_fetched() {
-  if (porters_.ended()) {
-    log_line(Priority::error, "the process that receives what other users send has ended: stopping as after a kill");
-    ::_exit(1);
-  }
   while (auto fetched = porters_.take(buffer_)) {
     Connection* connection = find(fetched->connection);
     if (connection == nullptr || connection->fetch != fetched->number) continue;  // its socket is gone
@@ -570,6 +575,10 @@ void Intake::take_fetched() {
     }
     const bool nothing = fetched->packet.state == Packet::State::nothing;
     if (nothing || (handle_packet(*connection, fetched->packet) && may_go_on(fetched->connection))) rearm(*connection);
+  }
+  if (porters_.ended()) {
+    log_line(Priority::error, "the process that receives what other users send has ended: stopping as after a kill");
+    ::_exit(1);
   }
 }
 

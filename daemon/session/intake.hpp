@@ -46,7 +46,6 @@ constexpr Rate kGreetings{.at_once = 1024, .a_second = 50};
 // Who comes beyond that is turned away, so many at once and then no more for a while; the kernel's queue is shorter, so that
 // whoever stands in it has been met by then: a flood keeps others waiting for one such while, or two.
 constexpr uint32_t kTurnedAwayAtOnce = 256;
-constexpr int kQueueMax = 128;
 constexpr uint64_t kTurningAwayRestNs = 50 * base::kNsPerMs;
 // Descriptors in lists of segments that were asked for: a hundred sessions that all meet a new one, in a store of hundreds.
 constexpr Rate kListed{.at_once = 65'536, .a_second = 4'000};
@@ -55,6 +54,9 @@ constexpr size_t kGuestsMax = 1024;  // beyond so many users those who owe nothi
 class Intake {
  public:
   using Clock = uint64_t (*)();
+  ~Intake();
+  Intake(const Intake&) = delete;
+  Intake& operator=(const Intake&) = delete;
   Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_epoll, Clock clock = base::monotonic_ns);
 
   // `listener` listens; SIGTERM, SIGINT and SIGHUP are blocked in every thread and come by a signalfd.

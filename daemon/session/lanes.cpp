@@ -11,6 +11,7 @@
 #include <climits>
 #include <cstring>
 
+#include "base/assert.hpp"
 #include "base/failpoint.hpp"
 #include "daemon/session/channel.hpp"
 #include "layout/validate.hpp"
@@ -186,6 +187,7 @@ Served Channel::serve_lane(uint32_t lane, Executor& executor, const RequestLimit
   if (result_first) answer_cell(cell, header.ticket, answer);
   count_done(lane, number);
   if (!result_first) answer_cell(cell, header.ticket, answer);
+  WARM_ASSERT(answered_count_ < answered_.size());
   answered_[answered_count_++] = {.session = session, .cell = header.cell};
   return Served::answered;
 }

@@ -17,11 +17,13 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <future>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 namespace warmtier::daemon::session {
+
 namespace {
 
 constexpr uint32_t kPacketsThrownAwayMax = 4096;
@@ -193,6 +195,16 @@ void fetch(const Job& job, int socket, const Ends& ends, uint32_t index, uint64_
   // The packet's descriptors are closed here: for as long as that takes.
 }
 
+void say_starved(const Job& job, const Ends& ends, uint32_t index) noexcept {
+  Reply reply{};
+  reply.say = Say::fetched;
+  reply.porter = index;
+  reply.connection = job.connection;
+  reply.number = job.number;
+  reply.state = static_cast<uint32_t>(Packet::State::starved);
+  (void)send_whole(ends.replies, reply, {});
+}
+
 void throw_away(int socket) noexcept {
   std::byte byte{};
   for (uint32_t i = 0; i < kPacketsThrownAwayMax; ++i) {
@@ -213,6 +225,8 @@ void work(const Ends& ends, uint32_t index, uint64_t memory_bytes_max) {
     if (job.order == Order::close && !receive_whole(ends.jobs, let_go, none)) return;
     {
       const Impatience impatience;
+      // There was no number left for it.
+      if (job.order == Order::fetch && sockets.empty()) say_starved(job, ends, index);
       for (base::Fd& socket : sockets) {
         if (job.order == Order::fetch) {
           fetch(job, socket.get(), ends, index, memory_bytes_max, buffer);
@@ -229,22 +243,31 @@ void work(const Ends& ends, uint32_t index, uint64_t memory_bytes_max) {
   }
 }
 
-// The thread is never waited for: it ends when its jobs do, or is kept by what it closes.
-void begin_work(const Hire& hire, base::Fd jobs, int replies) noexcept {
+// The thread is never waited for: it ends when its jobs do, or is kept by what it closes. False: there is none.
+bool begin_work(const Hire& hire, base::Fd jobs, int replies) {
+  const Ends ends{.jobs = jobs.get(), .replies = replies};
+  std::promise<bool> settled;
+  std::future<bool> own_table = settled.get_future();
   try {
-    std::thread([hire, replies, jobs = std::move(jobs)]() mutable {
+    // The promise is the thread's: we may have its answer, and be gone, before it has done giving it.
+    std::thread([hire, ends, settled = std::move(settled)]() mutable {
       (void)::pthread_setname_np(::pthread_self(), hire.index == kCloser ? "closer" : "porter");
       sigset_t wake;
       ::sigemptyset(&wake);
       ::sigaddset(&wake, kWakeSignal);
       (void)::pthread_sigmask(SIG_UNBLOCK, &wake, nullptr);
-      const Ends ends{.jobs = jobs.get(), .replies = replies};
-      if (::unshare(CLONE_FILES) == 0) close_all_but(ends);
+      const bool own = ::unshare(CLONE_FILES) == 0;
+      if (own) close_all_but(ends);
+      settled.set_value(own);
       work(ends, hire.index, hire.memory_bytes_max);
+      if (!own) ::close(ends.jobs);
     }).detach();
   } catch (const std::system_error&) {
-    // Its jobs are closed, and the daemon hears that when it sends one.
+    return false;
   }
+  // In a table that it shares with us the number stays the thread's.
+  if (!own_table.get()) (void)jobs.release();
+  return true;
 }
 
 [[noreturn]] void be_the_process(int orders, int replies, pid_t parent) {
@@ -256,6 +279,10 @@ void begin_work(const Hire& hire, base::Fd jobs, int replies) noexcept {
   struct sigaction nothing{};
   nothing.sa_handler = [](int) {};
   (void)::sigaction(kWakeSignal, &nothing, nullptr);
+  // Above the standard ones, which may be closed.
+  orders = ::fcntl(orders, F_DUPFD_CLOEXEC, 3);
+  replies = ::fcntl(replies, F_DUPFD_CLOEXEC, 3);
+  if (orders < 0 || replies < 0) ::_exit(1);
   // Whoever waits for the end of what the daemon says does not wait for a thread that is kept here.
   if (const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC); null >= 0) {
     for (const int standard : {0, 1, 2}) (void)::dup2(null, standard);
@@ -264,7 +291,8 @@ void begin_work(const Hire& hire, base::Fd jobs, int replies) noexcept {
   Hire hire;
   std::vector<base::Fd> jobs;
   while (receive_whole(orders, hire, jobs)) {
-    if (jobs.size() == 1) begin_work(hire, std::move(jobs.front()), replies);
+    const bool begun = jobs.size() == 1 && begin_work(hire, std::move(jobs.front()), replies);
+    if (::send(orders, &begun, sizeof begun, MSG_NOSIGNAL) != sizeof begun) break;
   }
   ::_exit(0);
 }
@@ -312,7 +340,12 @@ base::Status Porters::open(PorterProcess process, uint64_t memory_bytes_max) {
   return {};
 }
 
+Porters::~Porters() {
+  for (base::Fd& socket : to_close_) (void)socket.release();
+}
+
 bool Porters::ended() const noexcept {
+  if (unsound_) return true;
   pollfd look{.fd = process_.orders.get(), .events = POLLRDHUP, .revents = 0};
   return ::poll(&look, 1, 0) == 1;
 }
@@ -324,6 +357,10 @@ base::Result<Porters::Porter> Porters::hire(uint32_t index) {
   const Hire order{.index = index, .memory_bytes_max = memory_bytes_max_};
   if (!send_whole(process_.orders.get(), order, std::span(&jobs, 1), MSG_DONTWAIT))
     return base::fail_errno(errno, "hire a thread for other users' descriptors");
+  // Its answer comes as soon as the thread does.
+  bool begun = false;
+  if (::recv(process_.orders.get(), &begun, sizeof begun, 0) != sizeof begun || !begun)
+    return base::fail(WARM_E_SYSTEM, "no thread for other users' descriptors");
   return Porter{.jobs = std::move(pair->first), .uid = 0, .waiting = 0};
 }
 
@@ -359,10 +396,17 @@ std::optional<Porters::Fetched> Porters::take(std::span<std::byte> buffer) {
     const ssize_t got = ::recvmsg(process_.replies.get(), &envelope.message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0 && errno == EINTR) continue;
     if (got < static_cast<ssize_t>(sizeof reply)) return std::nullopt;
+    // It works on what others send: we believe nothing that cannot be.
+    const bool of_closer = reply.porter == kCloser;
+    if ((!of_closer && reply.porter >= porters_.size()) || (of_closer ? closer_ : porters_[reply.porter]).waiting == 0 ||
+        reply.descriptors > reply.let_in.size() || reply.bytes > static_cast<size_t>(got) - sizeof reply ||
+        reply.state > static_cast<uint32_t>(Packet::State::starved)) {
+      unsound_ = true;
+      return std::nullopt;
+    }
     if (reply.say == Say::done) {
-      const bool closed = reply.porter == kCloser;
-      --(closed ? closer_ : porters_[reply.porter]).waiting;
-      if (closed) hand_on();
+      --(of_closer ? closer_ : porters_[reply.porter]).waiting;
+      if (of_closer) hand_on();
       continue;
     }
     Fetched fetched{.connection = reply.connection, .number = reply.number, .packet = {}};
@@ -386,10 +430,16 @@ void Porters::close(base::Fd socket) {
   hand_on();
 }
 
+bool Porters::let_go() {
+  const Job job{.order = Order::let_go, .connection = 0, .number = 0};
+  let_go_owed_ = let_go_owed_ && !send_whole(closer_.jobs.get(), job, {}, MSG_DONTWAIT);
+  return !let_go_owed_;
+}
+
 // One job at a time, with all that have come meanwhile. What finds no room stays with us until it does: here it is never closed
 // for the last time.
 void Porters::hand_on() {
-  while (!to_close_.empty() && closer_.waiting == 0) {
+  while (let_go() && closer_.waiting == 0 && !to_close_.empty()) {
     std::array<int, kClosesPerJob> numbers{};
     const size_t count = std::min(numbers.size(), to_close_.size());
     for (size_t i = 0; i < count; ++i) numbers[i] = to_close_[i].get();
@@ -397,8 +447,7 @@ void Porters::hand_on() {
     if (!send_whole(closer_.jobs.get(), job, std::span<const int>(numbers).first(count), MSG_DONTWAIT)) return;
     ++closer_.waiting;
     to_close_.erase(to_close_.begin(), to_close_.begin() + static_cast<ptrdiff_t>(count));
-    const Job let_go{.order = Order::let_go, .connection = 0, .number = 0};
-    (void)send_whole(closer_.jobs.get(), let_go, {});
+    let_go_owed_ = true;
   }
 }
 

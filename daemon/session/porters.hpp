@@ -44,13 +44,17 @@ struct PorterProcess {
 
 class Porters {
  public:
+  Porters() = default;
+  Porters(const Porters&) = delete;
+  Porters& operator=(const Porters&) = delete;
+  ~Porters();  // sockets that are left are open until the process ends
   // Memory of up to so many bytes is let in.
   base::Status open(PorterProcess process, uint64_t memory_bytes_max);
   // Readable: take() has something.
   [[nodiscard]] int event_fd() const noexcept { return process_.replies.get(); }
   // Hangs up when the process ends, which it should not do before we do.
   [[nodiscard]] int end_fd() const noexcept { return process_.orders.get(); }
-  [[nodiscard]] bool ended() const noexcept;
+  [[nodiscard]] bool ended() const noexcept;  // or says what it cannot say
 
   // The next packet of this socket is received elsewhere, and comes by take(). False: this user has to go.
   bool fetch(uid_t uid, uint64_t connection, uint64_t number, int socket);
@@ -64,6 +68,10 @@ class Porters {
 
   // Its peer sees the end at once; what it had still sent is thrown away elsewhere.
   void close(base::Fd socket);
+  // What could not be handed on to be closed is tried again; `stuck`: there is something, and nothing under way whose end would
+  // tell when.
+  void hand_on();
+  [[nodiscard]] bool stuck() const noexcept { return let_go_owed_ || (closer_.waiting == 0 && !to_close_.empty()); }
   // So many wait to be closed that there should be no more of them; take() says when that is over.
   [[nodiscard]] bool behind() const noexcept { return to_close_.size() >= kClosesBehind; }
 
@@ -75,13 +83,15 @@ class Porters {
   };
   base::Result<Porter> hire(uint32_t index);
   Porter* porter_for(uid_t uid);
-  void hand_on();
+  bool let_go();
 
   uint64_t memory_bytes_max_ = 0;
   PorterProcess process_;
   Porter closer_;
   std::deque<base::Fd> to_close_;  // that the closer has not been told of
+  bool let_go_owed_ = false;  // it has a job, and does not know yet that we have closed ours
   std::vector<Porter> porters_;
+  bool unsound_ = false;
 };
 
 }  // namespace warmtier::daemon::session

@@ -49,7 +49,7 @@ class Sessions final : public store::PinSource {
 
   // What the intake thread asks for. True when it asked to stop.
   bool take_mail();
-  // One round: at most one request of each lane; of another user's many channels some are served. True when something was
+  // One round: at most kRequestsPerLane of each lane; of another user's many channels some are served. True when something was
   // answered.
   bool serve();
   // What clients say was used: a bounded step. True while there is more.

@@ -171,7 +171,7 @@ base::Result<Listener> listen_at(const std::string& path, unsigned mode, int typ
     return error;
   };
   if (::chmod(beside.c_str(), mode) != 0) return undo(base::fail_errno(errno, "chmod %s", beside.c_str()));
-  if (::listen(fd->get(), SOMAXCONN) != 0) return undo(base::fail_errno(errno, "listen at %s", path.c_str()));
+  if (::listen(fd->get(), kListenQueueMax) != 0) return undo(base::fail_errno(errno, "listen at %s", path.c_str()));
   struct stat st{};
   if (::lstat(beside.c_str(), &st) != 0) return undo(base::fail_errno(errno, "look at %s", beside.c_str()));
   if (::rename(beside.c_str(), path.c_str()) != 0)

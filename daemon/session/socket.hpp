@@ -16,6 +16,8 @@
 
 namespace warmtier::daemon::session {
 
+// Connections that wait to be accepted: whoever comes is behind so many, and one, at most.
+constexpr int kListenQueueMax = 128;
 constexpr size_t kDescriptorsReceivedMax = 2;  // a hello has two, a put one
 
 struct Packet {

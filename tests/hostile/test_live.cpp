@@ -104,10 +104,13 @@ int hand_over_a_silent_file(const Daemon& daemon, Steps& steps) {
   return sent && over ? 0 : 2;
 }
 
+std::ifstream children_of(pid_t parent) {
+  return std::ifstream("/proc/" + std::to_string(parent) + "/task/" + std::to_string(parent) + "/children");
+}
+
 // A thread of this name, in a child of this process, that no signal ends.
 bool any_kept(pid_t parent, const std::string& name) {
-  const std::string path = "/proc/" + std::to_string(parent) + "/task/" + std::to_string(parent) + "/children";
-  std::ifstream children(path);
+  std::ifstream children = children_of(parent);
   for (std::string child; children >> child;) {
     for (const auto& task : std::filesystem::directory_iterator("/proc/" + child + "/task")) {
       std::string comm;
@@ -162,6 +165,21 @@ Test(hostile, daemon_with_a_thread_that_cannot_end_stops_and_the_next_serves, .d
 }
 Test(hostile, daemon_with_a_thread_that_cannot_end_dies_and_the_next_serves, .disabled = ::geteuid() != 0) {
   next_daemon_serves_after(SIGKILL, killed_by(SIGKILL));
+}
+
+// Nobody would receive what others send any more.
+Test(hostile, daemon_whose_child_is_killed_ends_as_after_a_kill) {
+  Daemon daemon;
+  daemon.start();
+  constexpr Shape kShape{.dimensions = 16, .content_bytes_max = 600};
+  cr_assert_eq(put_record(Client(daemon), kShape, 1, 1), WARM_OK);
+  pid_t child = 0;
+  children_of(daemon.pid()) >> child;
+  cr_assert_gt(child, 0);
+  cr_assert_eq(::kill(child, SIGKILL), 0);
+  cr_assert(daemon.process().wait() == exit_code(1), "%s", daemon.log().c_str());
+  daemon.start();
+  cr_assert_eq(check_record(Client(daemon), kShape, 1), WARM_OK);
 }
 
 // The daemon serves the honest user within his deadline, and what he was told is there, whatever the other does.

@@ -1,7 +1,12 @@
 // The client's parts one by one: pin cells, result cells, segments, lanes, the socket's place.
 #include <criterion/criterion.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -362,4 +367,54 @@ Test(handshake, slices_grow_and_end_at_the_deadline) {
   const auto never = base::Deadline::never();
   for (const uint64_t ms : {1U, 5U, 25U, 50U, 50U}) cr_assert_eq(slices.next_ns(never), ms * base::kNsPerMs);
   cr_assert_eq(slices.next_ns(base::Deadline::after_ns(0)), 0);
+}
+
+// ---- The way to the daemon
+// ----------------------------------------------------------------------------------------------------
+
+namespace {
+
+// Of a listener that accepts nobody.
+struct FullQueue {
+  FullQueue() {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    cr_assert_eq(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    cr_assert_eq(::listen(listener.get(), 0), 0);
+    cr_assert(libclient::connect_to(path, base::Deadline::after_ns(base::kNsPerSecond)).has_value());
+  }
+  ~FullQueue() { std::filesystem::remove(path); }
+  FullQueue(const FullQueue&) = delete;
+  FullQueue& operator=(const FullQueue&) = delete;
+  std::string path = std::filesystem::temp_directory_path() / ("warmtier-queue-" + std::to_string(::getpid()));
+  base::Fd listener{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)};
+};
+
+}  // namespace
+
+// Signals begin the wait anew, and the deadline is what it was.
+Test(handshake, who_waits_for_a_place_in_the_queue_gives_up_at_the_deadline_whatever_signals_come, .timeout = 20) {
+  const FullQueue queue;
+  struct sigaction nothing{};
+  nothing.sa_handler = [](int) {};
+  cr_assert_eq(::sigaction(SIGALRM, &nothing, nullptr), 0);
+  const itimerval often{.it_interval = {.tv_sec = 0, .tv_usec = 5'000}, .it_value = {.tv_sec = 0, .tv_usec = 5'000}};
+  cr_assert_eq(::setitimer(ITIMER_REAL, &often, nullptr), 0);
+  const auto second = libclient::connect_to(queue.path, base::Deadline::after_ns(100 * base::kNsPerMs));
+  const itimerval never{};
+  cr_assert_eq(::setitimer(ITIMER_REAL, &never, nullptr), 0);
+  cr_assert(!second && second.error().code == WARM_E_UNAVAILABLE);
+}
+// The first one that leaves lets the next in.
+Test(handshake, who_waits_for_a_place_in_the_queue_gets_it, .timeout = 20) {
+  const FullQueue queue;
+  std::thread accepting([&] {
+    const base::Fd one(::accept(queue.listener.get(), nullptr, nullptr));
+    const base::Fd other(::accept(queue.listener.get(), nullptr, nullptr));
+  });
+  const auto second = libclient::connect_to(queue.path, base::Deadline::after_ns(10 * base::kNsPerSecond));
+  accepting.join();
+  cr_assert(second.has_value());
+  cr_assert((::fcntl(second->get(), F_GETFL) & O_NONBLOCK) != 0);
 }

@@ -310,9 +310,9 @@ Test(intake, after_so_many_that_were_turned_away_nobody_is_accepted_for_a_while)
   use_up_greetings(door);
   for (uint32_t i = 0; i < kTurnedAwayAtOnce; ++i) await_turn(door);
   std::deque<RawClient> queue;
-  while (queue.size() <= 2 * kQueueMax && queue.emplace_back(door.path(), SOCK_NONBLOCK).connected()) {
+  while (queue.size() <= 2 * kListenQueueMax && queue.emplace_back(door.path(), SOCK_NONBLOCK).connected()) {
   }
-  cr_assert_eq(queue.size(), kQueueMax + 2, "one more than the length of a queue fits in, and the next one does not");
+  cr_assert_eq(queue.size(), kListenQueueMax + 2, "one more than the length of a queue fits in, and the next one does not");
   const RawClient& first = queue.front();
   first.offer(RawClient::hello());
   // Two rounds of the intake thread.
