@@ -257,6 +257,7 @@ void Intake::accept_all() {
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
     if (errno == EMFILE || errno == ENFILE) accept_under_shortage();
+    if (turned_away_ > 0) listen_again(false);
     return;
   }
 }
@@ -266,10 +267,8 @@ bool Intake::may_accept() const noexcept { return !porters_.behind() && turned_a
 // Who comes waits in the kernel's queue, which costs no descriptor.
 void Intake::listen_again(bool yes) {
   if (listening_ == yes) return;
-  if (turned_away_ >= kTurnedAwayAtOnce) {
-    turned_away_ = 0;
-    listen_at_ns_ = clock_() + kTurningAwayRestNs;
-  }
+  if (turned_away_ > 0)
+    listen_at_ns_ = turned_away_at_ns_ + std::max(kTurningAwayRestNs, std::exchange(turned_away_, 0) * kRestOfEachNs);
   epoll_event event{};
   event.events = yes ? EPOLLIN : 0U;
   event.data.u64 = kTagListener;
@@ -294,13 +293,14 @@ void Intake::greet(base::Fd socket) {
   socklen_t bytes = sizeof peer;
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) return;
   if (Guest* const one = guest(peer.uid); one != nullptr) {
-    if (!one->greetings.any(clock_())) {
+    const uint64_t now_ns = clock_();
+    if (!one->greetings.any(now_ns)) {
+      if (turned_away_++ == 0) turned_away_at_ns_ = now_ns;
       // He is told, and tries again by himself. In the queue he would keep others out.
       const layout::Refuse message = compose_refuse(
           WARM_E_BUSY, "user " + std::to_string(peer.uid) + " attaches more often than others can bear", own_version());
       (void)send_packet(socket.get(), bytes_of(message), {});
       porters_.close(std::move(socket));
-      ++turned_away_;
       return;
     }
     one->greetings.spend(1);

@@ -43,10 +43,11 @@ namespace warmtier::daemon::session {
 constexpr Rate kMessages{.at_once = 2048, .a_second = 1'000};
 // A thousand processes that begin at once are heard at once. One that comes back to the session that it had is not counted.
 constexpr Rate kGreetings{.at_once = 1024, .a_second = 50};
-// Who comes beyond that is turned away, so many at once and then no more for a while; the kernel's queue is shorter, so that
-// whoever stands in it has been met by then: a flood keeps others waiting for one such while, or two.
+// Who comes beyond that is turned away, so many in one go and then no more for a while; the kernel's queue is shorter, so that
+// whoever stands in it has been met by then. Who comes back at once waits too: each of his tries would be an interruption.
 constexpr uint32_t kTurnedAwayAtOnce = 256;
-constexpr uint64_t kTurningAwayRestNs = 50 * base::kNsPerMs;
+constexpr uint64_t kTurningAwayRestNs = 20 * base::kNsPerMs;  // and not less than so much for each:
+constexpr uint64_t kRestOfEachNs = 200 * base::kNsPerUs;
 // Descriptors in lists of segments that were asked for: a hundred sessions that all meet a new one, in a store of hundreds.
 constexpr Rate kListed{.at_once = 65'536, .a_second = 4'000};
 constexpr size_t kGuestsMax = 1024;  // beyond so many users those who owe nothing are forgotten
@@ -206,6 +207,7 @@ class Intake {
   uint64_t fetches_ = 0;
   bool listening_ = true;  // false: nobody is accepted at this moment
   uint32_t turned_away_ = 0;  // since we listen
+  uint64_t turned_away_at_ns_ = 0;  // the first of them
   uint64_t listen_at_ns_ = 0;  // not sooner
   base::Fd spare_;  // given up for a moment to tell a client that there are no descriptors left
   std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;
