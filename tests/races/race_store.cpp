@@ -33,6 +33,9 @@
 using namespace warmtier;
 using tests::support::Chance;
 
+// The daemon's child, made while other threads run here, begins threads of its own.
+extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }  // NOLINT(bugprone-reserved-identifier)
+
 namespace {
 
 constexpr uint32_t kDimensions = 16;
