@@ -224,7 +224,7 @@ Disposition Mutator::put(const Request& asked, const Origin& origin, Answer& ans
   index_.advance(kDoublingHomesPerPut);
   if (next_sequence_ >= layout::kSequenceMax) return refuse(answer, WARM_E_LIMIT, 0, layout::kSequenceMax);
   // Behind the embedding: not under way yet.
-  const uint64_t fetched_bytes = asked.content == nullptr ? 0 : std::min(header.content_bytes, kContentFetchBytes);
+  const uint64_t fetched_bytes = asked.staged != nullptr ? 0 : std::min(header.content_bytes, kContentFetchBytes);
   for (uint64_t i = 0; i < fetched_bytes; i += layout::kCacheLineBytes) __builtin_prefetch(asked.content + i);
   take_request_id(asked);
 
