@@ -245,7 +245,8 @@ bool Intake::handle_mail() {
 // ---- connections -----------------------------------------------------------------------------------------------------------
 
 void Intake::accept_all() {
-  for (uint32_t i = 0; i < kAcceptsPerEvent; ++i) {
+  // Once somebody is turned away it goes on until nobody is left, or no more of them may be: that is one go.
+  for (uint32_t i = 0; i < kAcceptsPerEvent || turned_away_ > 0; ++i) {
     if (!may_accept()) {
       listen_again(false);
       return;
