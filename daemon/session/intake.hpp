@@ -55,10 +55,10 @@ constexpr size_t kGuestsMax = 1024;  // beyond so many users those who owe nothi
 class Intake {
  public:
   using Clock = uint64_t (*)();
+  Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_epoll, Clock clock = base::monotonic_ns);
   ~Intake();
   Intake(const Intake&) = delete;
   Intake& operator=(const Intake&) = delete;
-  Intake(const World& world, Mailboxes& mail, Stage stage, int doorbell_epoll, Clock clock = base::monotonic_ns);
 
   // `listener` listens; SIGTERM, SIGINT and SIGHUP are blocked in every thread and come by a signalfd.
   base::Status open(base::Fd listener, PorterProcess porters);

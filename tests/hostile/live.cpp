@@ -21,8 +21,6 @@ constexpr uint64_t kSmallRounds = 64;
 // Large content and an attachment, between small puts: too seldom for the 99th percentile of those to be about them.
 constexpr uint64_t kSeldomNs = 200 * base::kNsPerMs;
 constexpr size_t kLargeBytes = 300'000;
-// Who puts so fast uses all slots within seconds, and then waits for the device (G1): how long that takes is no attacker's doing.
-constexpr uint32_t kHonestTimeoutMs = 20'000;
 
 StoreOptions store_options() {
   StoreOptions options;
@@ -69,7 +67,7 @@ int honest_user(const Daemon& daemon, Ground& ground) {
     return 1;
   };
   if (!become(kHonestUser)) return wrong(__LINE__);
-  if (daemon.try_open(&client, kHonestTimeoutMs) != WARM_OK) return wrong(__LINE__);
+  if (daemon.try_open(&client) != WARM_OK) return wrong(__LINE__);
   base::Deadline seldom = base::Deadline::after_ns(0);
   for (uint64_t round = 0; !ground.stop_honest.load(); ++round) {
     for (uint64_t i = 0; i < kSmallRounds; ++i) {

@@ -25,6 +25,17 @@ namespace {
 constexpr uint32_t kRounds = 3;
 constexpr int kNoSilentFile = 77;
 
+StoreOptions without_failpoints() {
+  StoreOptions options;
+  options.failpoints = false;  // their file is not a stranger's
+  return options;
+}
+void start_with_the_hostile_user(Daemon& daemon) {
+  cr_assert_eq(::chmod(daemon.directory().c_str(), 0755), 0);
+  std::ofstream(daemon.configuration_path(), std::ios::app) << "[access.users]\n" << kHostileUser << " = \"write\"\n";
+  daemon.start();
+}
+
 void beside(const char* attack, unsigned processes = 1) {
   Scene scene;
   scene.under(attack_named(attack), kRounds, processes);
@@ -79,12 +90,8 @@ int nonsense_then_a_put(const Daemon& daemon) {
 
 // S18. Nothing else wakes this daemon.
 Test(hostile, who_handed_in_too_much_nonsense_is_served_when_that_is_over, .disabled = ::geteuid() != 0) {
-  StoreOptions options;
-  options.failpoints = false;
-  Daemon daemon(options);
-  cr_assert_eq(::chmod(daemon.directory().c_str(), 0755), 0);
-  std::ofstream(daemon.configuration_path(), std::ios::app) << "[access.users]\n" << kHostileUser << " = \"write\"\n";
-  daemon.start();
+  Daemon daemon(without_failpoints());
+  start_with_the_hostile_user(daemon);
   cr_assert(Process::fork([&] { return nonsense_then_a_put(daemon); }).wait() == exit_code(0));
 }
 
@@ -126,12 +133,8 @@ bool any_kept(pid_t parent, const std::string& name) {
 
 // The thread is there until that file's server answers or ends; the daemon is not, nor is anything its.
 void next_daemon_serves_after(int signal, const Process::End& expected) {
-  StoreOptions options;
-  options.failpoints = false;
-  Daemon daemon(options);
-  cr_assert_eq(::chmod(daemon.directory().c_str(), 0755), 0);
-  std::ofstream(daemon.configuration_path(), std::ios::app) << "[access.users]\n" << kHostileUser << " = \"write\"\n";
-  daemon.start();
+  Daemon daemon(without_failpoints());
+  start_with_the_hostile_user(daemon);
   constexpr Shape kShape{.dimensions = 16, .content_bytes_max = 600};
   cr_assert_eq(put_record(Client(daemon), kShape, 1, 1), WARM_OK);
   Shared<Steps> steps;
@@ -147,7 +150,7 @@ void next_daemon_serves_after(int signal, const Process::End& expected) {
   while (!any_kept(daemon.pid(), "porter")) cr_assert(!deadline.passed(), "nobody is kept");
   daemon.process().signal(signal);
   cr_assert(daemon.process().wait() == expected, "%s", daemon.log().c_str());
-  StoreOptions same = options;
+  StoreOptions same = without_failpoints();
   same.existing_store = daemon.store();
   Daemon next(same);
   next.start();
