@@ -50,6 +50,7 @@ class ManyExchange {
   void rest();
   void hand_over(const Id& id, const Bytes& bytes) noexcept;
   void await_all() noexcept;  // until all of it is copied
+  [[nodiscard]] pid_t pid() const noexcept { return other_.pid(); }
 
  private:
   struct alignas(layout::kCacheLineBytes) Entry {

@@ -15,7 +15,7 @@ using tests::support::Steps;
 
 constexpr size_t kContentBytes = 100;
 constexpr uint64_t kSpareSlots = 32 * layout::kSlotsPerChunk;
-constexpr uint64_t kPutsPerRound = 12'000;  // less than the daemon keeps prepared
+constexpr uint64_t kPutsPerRound = 7'000;  // less than the daemon keeps prepared, which is half of prepared_slots at least
 
 // Processes that do the same thing at the same time.
 class Crew {

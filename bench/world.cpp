@@ -105,6 +105,20 @@ void World::await_prepared(uint64_t slots) {
   }
 }
 
+void World::await_preparing_done(uint64_t slots) {
+  await_prepared(slots);
+  constexpr uint64_t kStillNs = 50 * base::kNsPerMs;  // several times what one job of the preparing thread takes
+  uint64_t prepared = 0;
+  uint64_t since_ns = 0;
+  while (since_ns == 0 || base::monotonic_ns() - since_ns < kStillNs) {
+    if (const uint64_t now = layout::load_relaxed(status().slots_prepared); now != prepared || since_ns == 0) {
+      prepared = now;
+      since_ns = base::monotonic_ns();
+    }
+    look_again_soon();
+  }
+}
+
 void World::await_durable() {
   const base::Deadline deadline = base::Deadline::after_ns(60 * base::kNsPerSecond);
   for (int code = WARM_E_BUSY; code != WARM_OK;) {

@@ -33,15 +33,21 @@ base::Status make_chunk(const Tier& tier, uint64_t chunk, bool large_pages) {
   return base::populate_write(bytes.data(), bytes.size());
 }
 
-// Rows of neighbouring slots share pages: one call for each run.
-base::Status populate_slots(const Tier& tier, std::vector<uint32_t>& slots) {
-  std::sort(slots.begin(), slots.end());
-  for (size_t i = 0; i < slots.size();) {
+// Rows of neighbouring slots share pages: one call for each run. Lines of many share one.
+base::Status populate_slots(const Tier& tier, const std::vector<uint32_t>& ascending) {
+  std::byte* lines_end = nullptr;  // populated up to there
+  for (size_t i = 0; i < ascending.size();) {
     size_t end = i + 1;
-    while (end < slots.size() && slots[end] == slots[end - 1] + 1 && slots[end] % layout::kSlotsPerChunk != 0) ++end;
+    while (end < ascending.size() && ascending[end] == ascending[end - 1] + 1 && ascending[end] % layout::kSlotsPerChunk != 0)
+      ++end;
     const uint64_t run = end - i;
-    if (auto s = base::populate_write(tier.row(slots[i]), run * tier.geometry().row_bytes); !s) return s;
-    if (auto s = base::populate_write(&tier.line(slots[i]), run * sizeof(layout::SlotLine)); !s) return s;
+    if (auto s = base::populate_write(tier.row(ascending[i]), run * tier.geometry().row_bytes); !s) return s;
+    auto* const lines = reinterpret_cast<std::byte*>(&tier.line(ascending[i]));
+    if (std::byte* const wanted = lines + run * sizeof(layout::SlotLine); wanted > lines_end) {
+      if (auto s = base::populate_write(lines, run * sizeof(layout::SlotLine)); !s) return s;
+      lines_end =
+          reinterpret_cast<std::byte*>(base::round_up<uintptr_t>(reinterpret_cast<uintptr_t>(wanted), layout::kPageBytes));
+    }
     i = end;
   }
   return {};

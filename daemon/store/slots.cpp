@@ -1,35 +1,39 @@
 #include "daemon/store/slots.hpp"
 
+#include <algorithm>
+
 #include "base/assert.hpp"
 #include "base/failpoint.hpp"
 
 namespace warmtier::daemon::store {
 
 std::optional<uint32_t> Slots::take() {
-  std::deque<uint32_t>& from = prepared_.empty() ? unprepared_ : prepared_;
-  if (from.empty()) return std::nullopt;
-  const uint32_t slot = from.front();
-  from.pop_front();
+  std::optional<uint32_t> slot;
+  if (prepared_.empty()) {
+    slot = unprepared_.take_lowest();
+  } else {
+    slot = prepared_.front();
+    prepared_.pop_front();
+  }
+  if (slot) ++taken_;
   return slot;
 }
 
-void Slots::give_back(uint32_t slot) { prepared_.push_front(slot); }
-
-std::optional<uint32_t> Slots::next() const {
-  if (!prepared_.empty()) return prepared_.front();
-  if (!unprepared_.empty()) return unprepared_.front();
-  return std::nullopt;
+void Slots::give_back(uint32_t slot) {
+  prepared_.push_front(slot);
+  --taken_;
 }
 
+std::optional<uint32_t> Slots::next() const { return prepared_.empty() ? unprepared_.lowest() : prepared_.front(); }
+
 void Slots::unprepare_all() {
-  unprepared_.insert(unprepared_.begin(), prepared_.begin(), prepared_.end());
+  for (uint32_t slot : prepared_) unprepared_.insert(slot);
   prepared_.clear();
 }
 
 std::vector<uint32_t> Slots::take_unprepared(size_t most) {
-  const size_t n = unprepared_.size() < most ? unprepared_.size() : most;
-  std::vector<uint32_t> slots(unprepared_.begin(), unprepared_.begin() + static_cast<ptrdiff_t>(n));
-  unprepared_.erase(unprepared_.begin(), unprepared_.begin() + static_cast<ptrdiff_t>(n));
+  std::vector<uint32_t> slots(std::min(most, unprepared_.size()));
+  for (uint32_t& slot : slots) slot = *unprepared_.take_lowest();
   return slots;
 }
 
@@ -74,7 +78,7 @@ void Slots::step_grace(const Tier& tier, uint64_t durable, PinSource& pins) {
       continue;
     }
     layout::store_relaxed(tier.line(slot).put, 0);
-    unprepared_.push_back(slot);
+    unprepared_.insert(slot);
   }
   // put = 0 before any byte of a next tenant: a reader without a pin discards what it read.
   layout::fence_release();

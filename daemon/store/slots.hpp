@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "daemon/store/slot_set.hpp"
 #include "daemon/store/store.hpp"
 #include "daemon/store/tier.hpp"
 
@@ -22,10 +23,10 @@ class Slots {
   [[nodiscard]] std::optional<uint32_t> next() const;  // what take() would give: for a prefetch
 
   void add_prepared(uint32_t slot) { prepared_.push_back(slot); }
-  void add_unprepared(uint32_t slot) { unprepared_.push_back(slot); }
+  void add_unprepared(uint32_t slot) { unprepared_.insert(slot); }
   // A checkpoint has cleaned their pages: all have to be prepared anew.
   void unprepare_all();
-  // Up to `most` unprepared ones, for the preparing thread; they come back by add_prepared.
+  // Up to `most` unprepared ones, the lowest first, for the preparing thread; they come back by add_prepared.
   std::vector<uint32_t> take_unprepared(size_t most);
 
   void died(uint32_t slot, uint64_t sequence) { waiting_.push_back({slot, sequence}); }
@@ -41,7 +42,7 @@ class Slots {
   template <typename Visit>
   void for_each(Visit&& visit) const {
     for (uint32_t slot : prepared_) visit(slot, true);
-    for (uint32_t slot : unprepared_) visit(slot, true);
+    unprepared_.for_each([&](uint32_t slot) { visit(slot, true); });
     for (const Dead& dead : waiting_) visit(dead.slot, false);
     for (uint32_t slot : held_) visit(slot, false);
     for (uint32_t slot : batch_) visit(slot, false);
@@ -50,6 +51,7 @@ class Slots {
   [[nodiscard]] size_t free() const { return prepared_.size() + unprepared_.size(); }
   [[nodiscard]] size_t prepared() const { return prepared_.size(); }
   [[nodiscard]] size_t unprepared() const { return unprepared_.size(); }
+  [[nodiscard]] uint64_t taken() const { return taken_; }  // since the start, those that were given back left out
   [[nodiscard]] size_t waiting() const { return waiting_.size() + batch_.size() - held_in_batch_; }
   [[nodiscard]] size_t held() const { return held_.size() + held_in_batch_; }
 
@@ -59,7 +61,8 @@ class Slots {
     uint64_t sequence;
   };
   std::deque<uint32_t> prepared_;
-  std::deque<uint32_t> unprepared_;
+  SlotSet unprepared_;
+  uint64_t taken_ = 0;
   std::deque<Dead> waiting_;  // by sequence
   std::vector<uint32_t> held_;
   void add_ripe_to_batch(uint64_t durable);

@@ -246,10 +246,8 @@ void Store::Impl::clear_intent() {
 
 // ---- background ------------------------------------------------------------------------------------------------------------
 
-// Its sync has cleaned pages that puts will write.
 void Store::Impl::checkpoint_done() {
-  supply_->populate_lines(durability_->synced_chunks());
-  slots_.unprepare_all();
+  supply_->checkpoint_ended(durability_->synced_chunks());
   content_->unlink_dead(durability_->durable());
   changed_ = true;
 }

@@ -10,6 +10,9 @@ namespace warmtier::daemon::store {
 namespace {
 
 constexpr size_t kSlotsPerJob = 1024;
+constexpr size_t kQuietShare = 8;  // of Options::prepared_slots, prepared whatever was taken of late
+constexpr uint64_t kPreparedPerUsed = 8;
+constexpr uint64_t kLinePagesPerChunk = layout::kSlotsPerChunk * sizeof(layout::SlotLine) / layout::kPageBytes;
 constexpr uint64_t kTailJobBytes = uint64_t{1} << 20;
 constexpr uint64_t kAllocationRetryNs = 100 * base::kNsPerMs;
 
@@ -78,8 +81,11 @@ void Supply::order() {
     chunk_ordered_ = true;
     preparer_->order(ChunkJob{tier_.chunks()});
   }
-  if (slots_in_job_ == 0 && slots_.unprepared() > 0 && slots_.prepared() < options_.prepared_slots) {
-    SlotsJob job{slots_.take_unprepared(kSlotsPerJob)};
+  const size_t wanted = wanted_prepared();
+  if (slots_.prepared() < wanted / 2) filling_ = true;
+  if (slots_.prepared() >= wanted) filling_ = false;
+  if (filling_ && slots_in_job_ == 0 && slots_.unprepared() > 0) {
+    SlotsJob job{slots_.take_unprepared(std::min(kSlotsPerJob, wanted - slots_.prepared()))};
     slots_in_job_ = job.slots.size();
     preparer_->order(std::move(job));
   }
@@ -121,8 +127,23 @@ bool Supply::order_segment() {
   return spare_ordered_;  // else numbers are at their end
 }
 
-// The next store to each would meet a fault of several microseconds.
-void Supply::populate_lines(const std::vector<Checkpoint::Chunks>& chunks) {
+// What lies prepared is written to the device by the next checkpoint, used or not: not many times what was used of late.
+size_t Supply::wanted_prepared() const {
+  return std::clamp<uint64_t>(kPreparedPerUsed * taken_.count(slots_.taken()), options_.prepared_slots / kQuietShare,
+                              options_.prepared_slots);
+}
+
+// The next store to each page would meet a fault of several microseconds. Which lines will be written is not known: all are
+// populated, unless that is many times what the changes of late would have written by themselves.
+void Supply::checkpoint_ended(const std::vector<Checkpoint::Chunks>& chunks) {
+  taken_.interval_ended(slots_.taken());
+  const uint64_t changes =
+      layout::load_relaxed(status_.puts) + layout::load_relaxed(status_.removes) + layout::load_relaxed(status_.updates);
+  changes_.interval_ended(changes);
+  slots_.unprepare_all();
+  uint64_t pages = 0;
+  for (const Checkpoint::Chunks& c : chunks) pages += (c.end - c.first) * kLinePagesPerChunk;
+  if (pages > kPreparedPerUsed * changes_.count(changes)) return;
   for (const Checkpoint::Chunks& c : chunks) preparer_->order(LinesJob{c.first, c.end});
 }
 

@@ -9,6 +9,7 @@
 //  3. After a failure nothing is ordered again before kAllocationRetryNs: a full disk is asked ten times a second.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -51,8 +52,8 @@ class Supply {
   // A put found no spare segment. False: none can be had now, and segment_refusal() says why.
   bool order_segment();
   [[nodiscard]] int32_t segment_refusal() const { return allocation_failed_ns_ != 0 ? allocation_failed_code_ : WARM_E_FULL; }
-  // A checkpoint has cleaned these pages that puts will write.
-  void populate_lines(const std::vector<Checkpoint::Chunks>& chunks);
+  // A checkpoint has cleaned the pages of these chunks: what puts will probably write of them is prepared anew.
+  void checkpoint_ended(const std::vector<Checkpoint::Chunks>& chunks);
 
   [[nodiscard]] bool slots_under_way() const { return slots_in_job_ > 0 || chunk_ordered_; }
   [[nodiscard]] size_t slots_in_job() const { return slots_in_job_; }
@@ -72,6 +73,25 @@ class Supply {
   GrowingIndex& index_;
   layout::StatusPage& status_;
 
+  // How much of something there was in the interval between two checkpoints: in the present one, or in the last, or half of what
+  // this was before.
+  class OfLate {
+   public:
+    [[nodiscard]] uint64_t count(uint64_t total) const { return std::max(late_, total - before_); }
+    void interval_ended(uint64_t total) {
+      late_ = std::max(total - before_, late_ / 2);
+      before_ = total;
+    }
+
+   private:
+    uint64_t before_ = 0;  // the total when this interval began
+    uint64_t late_ = 0;
+  };
+  [[nodiscard]] size_t wanted_prepared() const;
+
+  OfLate taken_;  // slots
+  OfLate changes_;  // of records: each writes a line at least
+  bool filling_ = false;  // from half of what is wanted prepared up to all of it: a burst shorter than that has the processors
   bool chunk_ordered_ = false;
   size_t slots_in_job_ = 0;
   bool spare_ordered_ = false;

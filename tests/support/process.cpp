@@ -194,10 +194,10 @@ void futex_wake_all(std::atomic<uint32_t>& word) noexcept {
   ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
-void pin_to_processor(unsigned processor) {
+void pin_to_processor(unsigned processor, pid_t of) {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
-  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  if (::sched_getaffinity(of, sizeof allowed, &allowed) != 0) return;
   unsigned seen = 0;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &allowed)) continue;
@@ -205,7 +205,7 @@ void pin_to_processor(unsigned processor) {
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
-    ::sched_setaffinity(0, sizeof one, &one);
+    ::sched_setaffinity(of, sizeof one, &one);
     return;
   }
 }

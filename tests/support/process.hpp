@@ -98,9 +98,9 @@ class Steps {
 void futex_wait(const std::atomic<uint32_t>& word, uint32_t value, const base::Deadline& deadline) noexcept;
 void futex_wake_all(std::atomic<uint32_t>& word) noexcept;
 
-// The calling process runs on this processor only, if the host has so many. Lanes are chosen by processor: whoever runs on the
-// same one comes to the same lane first.
-void pin_to_processor(unsigned processor);
+// The main thread of a process (0: the calling thread) runs on this processor only, if the host has so many. Lanes are chosen by
+// processor: whoever runs on the same one comes to the same lane first.
+void pin_to_processor(unsigned processor, pid_t of = 0);
 
 // This process goes on as another user, and /proc/self is its own again. For a child of root; false: it may not.
 bool become(uid_t uid, gid_t gid, const std::vector<gid_t>& more_groups = {});

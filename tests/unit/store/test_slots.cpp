@@ -1,5 +1,8 @@
 #include <criterion/criterion.h>
 
+#include <algorithm>
+#include <set>
+
 #include "base/clock.hpp"
 #include "daemon/store/slots.hpp"
 #include "tests/support/omit.hpp"
@@ -26,6 +29,29 @@ Test(slots, prepared_slots_are_taken_first_and_the_oldest_death_is_used_first) {
   slots.died(7, 100);
   slots.died(8, 200);
   cr_assert(!slots.ripe(99) && slots.ripe(100));
+}
+
+// Against std::set, with slots that lie close, far apart and beyond what it has seen.
+Test(slots, a_set_gives_back_the_lowest) {
+  warmtier::tests::support::Chance chance(7);
+  warmtier::daemon::store::SlotSet set;
+  std::set<uint32_t> expected;
+  for (int i = 0; i < 200'000; ++i) {
+    if (chance.below(5) < 3) {
+      const auto slot = static_cast<uint32_t>(chance.below(1U << (4 + 4 * chance.below(5))));
+      if (expected.insert(slot).second) set.insert(slot);
+    } else if (!expected.empty()) {
+      cr_assert_eq(*set.lowest(), *expected.begin());
+      cr_assert_eq(*set.take_lowest(), *expected.begin());
+      expected.erase(expected.begin());
+    }
+    cr_assert_eq(set.size(), expected.size());
+  }
+  std::vector<uint32_t> visited;
+  set.for_each([&](uint32_t slot) { visited.push_back(slot); });
+  cr_assert(std::ranges::equal(visited, expected));
+  while (set.take_lowest()) expected.erase(expected.begin());
+  cr_assert(expected.empty() && set.empty() && !set.lowest() && !set.take_lowest());
 }
 
 Test(slots, a_batch_frees_what_nobody_pins_and_keeps_the_rest) {
@@ -78,6 +104,29 @@ Test(slots, however_many_are_held_the_others_are_freed) {
   w.checkpoint();
   cr_assert_eq(w.store->status().slots_waiting, 0);
   cr_assert_eq(w.store->status().slots_held, 5000);
+}
+
+// What lies prepared is written by the next checkpoint: a store with few puts prepares few, one with many as many as it may.
+Test(slots, as_many_are_prepared_as_puts_of_late_call_for) {
+  World w({.dimensions = 4, .capacity = 8192, .segment_bytes = layout::kSegmentBytesMax});
+  w.start({.checkpoint_interval_ns = UINT64_MAX / 2, .prepared_slots = 4096});
+  const auto put = [&](uint32_t n) {
+    for (uint32_t i = 0; i < n; ++i) w.put("id" + std::to_string(i % 3000), i);
+  };
+  put(6000);
+  w.checkpoint();
+  w.settle();
+  cr_assert_geq(w.store->status().slots_free, 4096);
+  cr_assert_eq(w.store->status().slots_prepared, 4096, "%lu are prepared", w.store->status().slots_prepared);
+  for (int i = 0; i < 12; ++i) {
+    put(1);
+    w.checkpoint();
+    w.settle();
+  }
+  cr_assert_eq(w.store->status().slots_prepared, 4096 / 8, "%lu are prepared", w.store->status().slots_prepared);
+  put(400);
+  w.settle();
+  cr_assert_eq(w.store->status().slots_prepared, 3200, "%lu are prepared", w.store->status().slots_prepared);
 }
 
 namespace {
