@@ -51,7 +51,7 @@ uint64_t cached_bytes(const std::filesystem::path& path) {
 }
 
 // The store's files in the page cache; the daemon's own memory and its memfds (index, feed, status, channels, sessions). Space
-// that is prepared ahead, for slots and for content, is there however many records there are, but not always the same: it is left
+// that is there ahead, for slots and for content, is there however many records there are, but not always the same: it is left
 // out.
 double memory_of(World& world) {
   uint64_t sum = (status_kb(world.daemon().pid(), "RssAnon:") + status_kb(world.daemon().pid(), "RssShmem:")) * 1024;
@@ -60,8 +60,18 @@ double memory_of(World& world) {
   }
   const warm_stats stats = tests::support::stats_of(world.client());
   sum += stats.content_bytes_total + stats.segments * sizeof(layout::SegmentHeader);
-  const uint64_t prepared = layout::load_relaxed(world.status().slots_prepared) * (kRowBytes + sizeof(layout::SlotLine));
-  return static_cast<double>(sum) - static_cast<double>(prepared);
+  const uint64_t free = layout::load_relaxed(world.status().slots_free) * (kRowBytes + sizeof(layout::SlotLine));
+  return static_cast<double>(sum) - static_cast<double>(free);
+}
+
+// Of pages that this process made dirty on a file system that writes them: they go to the device, unless they are gone before.
+uint64_t dirtied_bytes(pid_t pid) {
+  constexpr std::string_view kField = "write_bytes:";
+  std::ifstream file("/proc/" + std::to_string(pid) + "/io");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(kField)) return std::stoull(line.substr(kField.size()));
+  }
+  stop_because("/proc says nothing of what the daemon wrote");
 }
 
 }  // namespace
@@ -95,6 +105,35 @@ void bench_idle(const Settings& settings, Reporter& reporter) {
                          static_cast<double>(after_ms - before_ms));
   against_limit(result, 10);
   reporter.say(result);
+}
+
+void bench_written(const Settings& settings, Reporter& reporter) {
+  constexpr size_t kContentBytes = 100;
+  constexpr timespec kPause{.tv_sec = 0, .tv_nsec = 100'000'000};
+  Settings own = settings;
+  own.checkpoint_interval_ms = 1'000;
+  const uint64_t records = settings.quick ? settings.records / 10 : settings.records;
+  World world(own, records + 65'536, records, kContentBytes);
+  Bytes bytes(kContentBytes);
+  bytes.make(1);
+  uint64_t random = 5;
+  const auto replace = [&] { put_or_stop(world.client(), Id(mix(++random) % records), bytes); };
+  // Free slots are everywhere then; and what so many puts called for is forgotten.
+  for (uint64_t i = 0; i < records; ++i) replace();
+  for (unsigned i = 0; i < 24; ++i) {
+    replace();
+    world.await_durable();
+  }
+  const uint64_t puts = settings.quick ? 50 : 300;
+  const uint64_t before = dirtied_bytes(world.daemon().pid());
+  for (uint64_t i = 0; i < puts; ++i) {
+    replace();
+    ::nanosleep(&kPause, nullptr);  // what is measured is a store with few puts
+  }
+  world.await_durable();
+  const uint64_t after = dirtied_bytes(world.daemon().pid());
+  reporter.say(single("written", "replaces of random ids, ten a second, each", puts, "bytes",
+                      static_cast<double>(after - before) / static_cast<double>(puts)));
 }
 
 void bench_memory(const Settings& settings, Reporter& reporter) {

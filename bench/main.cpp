@@ -26,6 +26,7 @@ constexpr Bench kBenches[] = {
     {"put_many", bench_put_many,
      "1,000 replaces in one call and as tickets, beside one LMDB transaction for as many and a bare exchange"},
     {"idle", bench_idle, "the daemon's processor time with 100 idle clients"},
+    {"written", bench_written, "bytes that are written for each put where there are few, with a checkpoint a second"},
     {"memory", bench_memory, "bytes in memory beyond payload, per record"},
     {"workers", bench_workers, "RSS, PSS and page tables of 60 forked workers that have read the whole store"},
     {"ready", bench_ready, "time until a daemon on 1,000,000 records is ready"},

@@ -140,6 +140,7 @@ void bench_scale_get(const Settings& settings, Reporter& reporter);
 void bench_scale_put(const Settings& settings, Reporter& reporter);
 void bench_put_many(const Settings& settings, Reporter& reporter);
 void bench_idle(const Settings& settings, Reporter& reporter);
+void bench_written(const Settings& settings, Reporter& reporter);
 void bench_memory(const Settings& settings, Reporter& reporter);
 void bench_workers(const Settings& settings, Reporter& reporter);
 void bench_ready(const Settings& settings, Reporter& reporter);
