@@ -3,6 +3,8 @@
 // handed in: a daemon that is at it and writes nothing to the device; one that makes a checkpoint; one that sleeps, as its client
 // did. All meet what the daemon has prepared ahead, but for those that a checkpoint takes it from. Client and daemon, and the two
 // of the exchange, have a processor each.
+#include <sched.h>
+
 #include <algorithm>
 #include <array>
 #include <deque>
@@ -204,6 +206,20 @@ class Rounds {
   uint64_t random_ = 11;
 };
 
+// What comes later in this process, and what it starts, has all processors again.
+class OwnProcessors {
+ public:
+  OwnProcessors() {
+    if (::sched_getaffinity(0, sizeof before_, &before_) != 0) stop_because("sched_getaffinity");
+  }
+  ~OwnProcessors() { (void)::sched_setaffinity(0, sizeof before_, &before_); }
+  OwnProcessors(const OwnProcessors&) = delete;
+  OwnProcessors& operator=(const OwnProcessors&) = delete;
+
+ private:
+  cpu_set_t before_{};
+};
+
 }  // namespace
 
 void bench_put_many(const Settings& settings, Reporter& reporter) {
@@ -214,6 +230,7 @@ void bench_put_many(const Settings& settings, Reporter& reporter) {
   Settings own = settings;
   own.checkpoint_interval_ms = kNoCheckpointMs;
   World world(own, capacity, settings.records, kContentBytes);
+  const OwnProcessors own_processors;
   // Whether a scheduler wakes two that wait for each other on one processor or on two decides more than what either does.
   tests::support::pin_to_processor(1, exchange.pid());
   tests::support::pin_to_processor(1, world.daemon().pid());

@@ -15,7 +15,8 @@ using tests::support::Steps;
 
 constexpr size_t kContentBytes = 100;
 constexpr uint64_t kSpareSlots = 32 * layout::kSlotsPerChunk;
-constexpr uint64_t kPutsPerRound = 7'000;  // less than the daemon keeps prepared, which is half of prepared_slots at least
+constexpr uint64_t kPutsPerRound =
+    7'000;  // fewer than are prepared, which is half of prepared_slots at least where puts are many
 
 // Processes that do the same thing at the same time.
 class Crew {

@@ -9,23 +9,27 @@
 #include <optional>
 #include <vector>
 
+#include "base/assert.hpp"
+
 namespace warmtier::daemon::store {
 
 class SlotSet {
  public:
-  // Not in it yet.
+  // One that is not in it.
   void insert(uint32_t slot) {
     const size_t word = slot / 64;
     if (word >= words_.size()) {
       words_.resize(word + 1);
       filled_.resize(word / 64 + 1);
     }
+    WARM_ASSERT((words_[word] >> slot % 64 & 1) == 0);
     words_[word] |= uint64_t{1} << slot % 64;
     filled_[word / 64] |= uint64_t{1} << word % 64;
     first_filled_ = std::min(first_filled_, word / 64);
     ++size_;
   }
   [[nodiscard]] std::optional<uint32_t> lowest() const {
+    if (size_ == 0) return std::nullopt;
     for (size_t i = first_filled_; i < filled_.size(); ++i) {
       if (filled_[i] == 0) continue;
       const size_t word = i * 64 + static_cast<size_t>(std::countr_zero(filled_[i]));

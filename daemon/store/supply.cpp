@@ -85,7 +85,9 @@ void Supply::order() {
   if (slots_.prepared() < wanted / 2) filling_ = true;
   if (slots_.prepared() >= wanted) filling_ = false;
   if (filling_ && slots_in_job_ == 0 && slots_.unprepared() > 0) {
-    SlotsJob job{slots_.take_unprepared(std::min(kSlotsPerJob, wanted - slots_.prepared()))};
+    const size_t missing = wanted - slots_.prepared();
+    if (missing <= kSlotsPerJob) filling_ = false;  // what is taken meanwhile is not worth a job of its own
+    SlotsJob job{slots_.take_unprepared(std::min(kSlotsPerJob, missing))};
     slots_in_job_ = job.slots.size();
     preparer_->order(std::move(job));
   }
@@ -127,7 +129,8 @@ bool Supply::order_segment() {
   return spare_ordered_;  // else numbers are at their end
 }
 
-// What lies prepared is written to the device by the next checkpoint, used or not: not many times what was used of late.
+// What lies prepared is written to the device, used or not, by the next checkpoint of its chunk or by the kernel: not many times
+// what was used of late.
 size_t Supply::wanted_prepared() const {
   return std::clamp<uint64_t>(kPreparedPerUsed * taken_.count(slots_.taken()), options_.prepared_slots / kQuietShare,
                               options_.prepared_slots);
@@ -137,8 +140,8 @@ size_t Supply::wanted_prepared() const {
 // populated, unless that is many times what the changes of late would have written by themselves.
 void Supply::checkpoint_ended(const std::vector<Checkpoint::Chunks>& chunks) {
   taken_.interval_ended(slots_.taken());
-  const uint64_t changes =
-      layout::load_relaxed(status_.puts) + layout::load_relaxed(status_.removes) + layout::load_relaxed(status_.updates);
+  const uint64_t changes = layout::load_relaxed(status_.puts) + layout::load_relaxed(status_.removes) +
+                           layout::load_relaxed(status_.updates) + layout::load_relaxed(status_.touches);
   changes_.interval_ended(changes);
   slots_.unprepare_all();
   uint64_t pages = 0;

@@ -90,7 +90,7 @@ class Supply {
   [[nodiscard]] size_t wanted_prepared() const;
 
   OfLate taken_;  // slots
-  OfLate changes_;  // of records: each writes a line at least
+  OfLate changes_;  // of records, touches among them: each writes a line at least
   bool filling_ = false;  // from half of what is wanted prepared up to all of it: a burst shorter than that has the processors
   bool chunk_ordered_ = false;
   size_t slots_in_job_ = 0;
