@@ -104,7 +104,7 @@ class Search {
         continue;
       }
       answer(places[event.operation]);
-      if (configurations_.size() > kConfigurationsMax) return "too many outcomes are unknown to judge";
+      if (configurations_.size() > kConfigurationsMax) return kUndecided;
       if (configurations_.empty()) return say(event.operation);
       most_ = std::max(most_, configurations_.size());
     }

@@ -14,8 +14,12 @@
 
 namespace warmtier::tests::linear {
 
+// What is wrong with a history that says too little to be judged.
+constexpr const char* kUndecided = "too many outcomes are unknown to judge";
+
 struct Verdict {
   std::string wrong;  // empty: linearizable
+  [[nodiscard]] bool undecided() const { return wrong.find(kUndecided) != std::string::npos; }
   size_t configurations = 0;  // at most, at one time
   size_t ids = 0;
   size_t operations = 0;

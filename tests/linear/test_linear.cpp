@@ -118,8 +118,14 @@ Test(linear, sequences_rise_with_time) {
 }
 
 Test(linear, histories_over_kills_are_linearizable_and_tampered_ones_are_not) {
-  const linear::RunResult result = linear::run({.seconds = 4, .seed = 20'26});
-  const linear::Verdict verdict = linear::check(result.history);
+  // On a busy machine many clients hear nothing before their deadlines: a history that cannot be judged says nothing, another
+  // may.
+  linear::RunResult result = linear::run({.seconds = 4, .seed = 20'26});
+  linear::Verdict verdict = linear::check(result.history);
+  for (uint64_t seed = 20'27; verdict.undecided() && seed < 20'30; ++seed) {
+    result = linear::run({.seconds = 4, .seed = seed});
+    verdict = linear::check(result.history);
+  }
   cr_assert(verdict.wrong.empty(), "%s", verdict.wrong.c_str());
   cr_assert_gt(result.daemon_kills, 0);
   cr_assert_gt(verdict.operations, 1000);
