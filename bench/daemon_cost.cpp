@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
@@ -112,7 +113,7 @@ void bench_written(const Settings& settings, Reporter& reporter) {
   constexpr timespec kPause{.tv_sec = 0, .tv_nsec = 100'000'000};
   Settings own = settings;
   own.checkpoint_interval_ms = 1'000;
-  const uint64_t records = settings.quick ? settings.records / 10 : settings.records;
+  const uint64_t records = std::max<uint64_t>(settings.quick ? settings.records / 10 : settings.records, 1);
   World world(own, records + 65'536, records, kContentBytes);
   Bytes bytes(kContentBytes);
   bytes.make(1);
