@@ -24,15 +24,15 @@ using tests::support::Steps;
 constexpr unsigned kIdleClients = 100;
 constexpr unsigned kWorkers = 60;
 
-// Of a file of /proc/PID whose lines are "Name:   number kB".
-uint64_t kilobytes(pid_t pid, const char* name, std::string_view field) {
+// Of a file of /proc/PID whose lines are "Name:   number", with or without a unit.
+uint64_t number_in(pid_t pid, const char* name, std::string_view field) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/" + name);
   for (std::string line; std::getline(file, line);) {
     if (line.starts_with(field)) return std::stoull(line.substr(field.size()));
   }
   stop_because(std::string("/proc says nothing of ") + std::string(field));
 }
-uint64_t status_kb(pid_t pid, const char* field) { return kilobytes(pid, "status", field); }
+uint64_t status_kb(pid_t pid, const char* field) { return number_in(pid, "status", field); }
 
 // Pages of a file that are in memory, whoever maps them.
 uint64_t cached_bytes(const std::filesystem::path& path) {
@@ -66,14 +66,7 @@ double memory_of(World& world) {
 }
 
 // Of pages that this process made dirty on a file system that writes them: they go to the device, unless they are gone before.
-uint64_t dirtied_bytes(pid_t pid) {
-  constexpr std::string_view kField = "write_bytes:";
-  std::ifstream file("/proc/" + std::to_string(pid) + "/io");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with(kField)) return std::stoull(line.substr(kField.size()));
-  }
-  stop_because("/proc says nothing of what the daemon wrote");
-}
+uint64_t dirtied_bytes(pid_t pid) { return number_in(pid, "io", "write_bytes:"); }
 
 }  // namespace
 
@@ -143,15 +136,7 @@ void bench_memory(const Settings& settings, Reporter& reporter) {
   world.await_prepared(1);
   const auto settled = [&] {
     world.await_durable();
-    // Preparation is over when nothing of it moves any more; how much of it is still to come the daemon tells nobody.
-    uint64_t last = ~uint64_t{0};
-    for (unsigned same = 0; same < 20;) {
-      const uint64_t now = layout::load_relaxed(world.status().slots_prepared);
-      same = now == last ? same + 1 : 0;
-      last = now;
-      const timespec pause{.tv_sec = 0, .tv_nsec = 25'000'000};
-      ::nanosleep(&pause, nullptr);
-    }
+    world.await_preparing_done(1, 500 * base::kNsPerMs);
   };
   settled();
   const double before = memory_of(world);
@@ -190,7 +175,7 @@ void bench_workers(const Settings& settings, Reporter& reporter) {
   std::vector<double> tables;
   for (const Process& worker : workers) {
     const auto mb = [&](const char* file, const char* field) {
-      return static_cast<double>(kilobytes(worker.pid(), file, field)) / 1024;
+      return static_cast<double>(number_in(worker.pid(), file, field)) / 1024;
     };
     rss.push_back(mb("smaps_rollup", "Rss:"));
     pss.push_back(mb("smaps_rollup", "Pss:"));
@@ -209,7 +194,7 @@ void bench_workers(const Settings& settings, Reporter& reporter) {
   // Each shared page once: what the host needs for all of them.
   double all = sum_of(pss) + sum_of(tables);
   for (const pid_t pid : {world.daemon().pid(), ::getpid()})
-    all += static_cast<double>(kilobytes(pid, "smaps_rollup", "Pss:")) / 1024;
+    all += static_cast<double>(number_in(pid, "smaps_rollup", "Pss:")) / 1024;
   say("PSS and page tables of all and the daemon", kWorkers + 2, all);
 }
 

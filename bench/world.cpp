@@ -105,12 +105,11 @@ void World::await_prepared(uint64_t slots) {
   }
 }
 
-void World::await_preparing_done(uint64_t slots) {
+void World::await_preparing_done(uint64_t slots, uint64_t still_ns) {
   await_prepared(slots);
-  constexpr uint64_t kStillNs = 50 * base::kNsPerMs;  // several times what one job of the preparing thread takes
   uint64_t prepared = 0;
   uint64_t since_ns = 0;
-  while (since_ns == 0 || base::monotonic_ns() - since_ns < kStillNs) {
+  while (since_ns == 0 || base::monotonic_ns() - since_ns < still_ns) {
     if (const uint64_t now = layout::load_relaxed(status().slots_prepared); now != prepared || since_ns == 0) {
       prepared = now;
       since_ns = base::monotonic_ns();

@@ -114,8 +114,9 @@ class World {
   [[nodiscard]] const layout::StatusPage& status();
   // Waits until so many slots are prepared, or as many as the store still has.
   void await_prepared(uint64_t slots);
-  // Waits until so many slots are prepared and no more are being prepared: their number stands still.
-  void await_preparing_done(uint64_t slots);
+  // Waits until so many slots are prepared and no more are being prepared: their number stands still for so long, several times
+  // what one job of the preparing thread takes. The daemon tells nobody how much is still to come.
+  void await_preparing_done(uint64_t slots, uint64_t still_ns = 50 * base::kNsPerMs);
   // Brings everything to the device: no checkpoint runs then.
   void await_durable();
   // Waits until the daemon sleeps: nothing is left to do.
