@@ -78,7 +78,7 @@ void World::load(uint64_t from, uint64_t to, size_t content_bytes) {
 
 const layout::StatusPage& World::status() {
   if (status_ != nullptr) return *status_;
-  // The map is in this process already; its magic tells which one it is.
+  // The map is in this process already; its magic and its daemon tell which one it is.
   std::ifstream maps("/proc/self/maps");
   for (std::string line; std::getline(maps, line);) {
     uintptr_t from = 0;
@@ -88,7 +88,7 @@ const layout::StatusPage& World::status() {
     if (to - from != layout::kPageBytes || access[0] != 'r' || access[3] != 's' || line.find("memfd:") == std::string::npos)
       continue;
     const auto* page = reinterpret_cast<const layout::StatusPage*>(from);
-    if (page->magic == layout::kStatusMagic) status_ = page;
+    if (page->magic == layout::kStatusMagic && page->daemon_pid == static_cast<uint32_t>(daemon_.pid())) status_ = page;
   }
   if (status_ == nullptr) stop_because("the daemon's status page is not mapped here");
   return *status_;
