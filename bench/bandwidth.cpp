@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <thread>
 
 #include "bench/world.hpp"
 
@@ -65,7 +66,7 @@ uint64_t read_words(const std::byte* at, size_t n) noexcept {
 
 }  // namespace
 
-double read_ns(const std::vector<Stretch>& stretches, unsigned rounds) {
+double read_ns(const std::vector<Stretch>& stretches, unsigned rounds, unsigned threads) {
   std::vector<uint64_t (*)(const std::byte*, size_t) noexcept> ways = {read_words};
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2")) ways.push_back(read_32);
@@ -74,8 +75,17 @@ double read_ns(const std::vector<Stretch>& stretches, unsigned rounds) {
   std::vector<Samples> samples(ways.size(), Samples(rounds));
   for (unsigned round = 0; round < rounds; ++round) {
     for (size_t way = 0; way < ways.size(); ++way) {
+      const auto read = [&](unsigned first) {
+        if (threads > 1) tests::support::pin_to_processor(first);
+        for (size_t i = first; i < stretches.size(); i += threads)
+          keep(ways[way](static_cast<const std::byte*>(stretches[i].bytes), stretches[i].n));
+      };
+      const OwnProcessors own_processors;
       const uint64_t from = ticks();
-      for (const Stretch& stretch : stretches) keep(ways[way](static_cast<const std::byte*>(stretch.bytes), stretch.n));
+      std::vector<std::thread> others;
+      for (unsigned thread = 1; thread < threads; ++thread) others.emplace_back(read, thread);
+      read(0);
+      for (std::thread& other : others) other.join();
       samples[way].add(ticks() - from);
     }
   }

@@ -3,8 +3,6 @@
 // handed in: a daemon that is at it and writes nothing to the device; one that makes a checkpoint; one that sleeps, as its client
 // did. All meet what the daemon has prepared ahead, but for those that a checkpoint takes it from. Client and daemon, and the two
 // of the exchange, have a processor each.
-#include <sched.h>
-
 #include <algorithm>
 #include <array>
 #include <deque>
@@ -204,20 +202,6 @@ class Rounds {
   const uint64_t records_;
   std::array<Batch, 3> batches_;
   uint64_t random_ = 11;
-};
-
-// What comes later in this process, and what it starts, has all processors again.
-class OwnProcessors {
- public:
-  OwnProcessors() {
-    if (::sched_getaffinity(0, sizeof before_, &before_) != 0) stop_because("sched_getaffinity");
-  }
-  ~OwnProcessors() { (void)::sched_setaffinity(0, sizeof before_, &before_); }
-  OwnProcessors(const OwnProcessors&) = delete;
-  OwnProcessors& operator=(const OwnProcessors&) = delete;
-
- private:
-  cpu_set_t before_{};
 };
 
 }  // namespace

@@ -1,6 +1,8 @@
 // The records that the benches use, the same for us and for the peer, and a daemon that holds them.
 #pragma once
 
+#include <sched.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -149,5 +151,19 @@ void bench_restart(const Settings& settings, Reporter& reporter);
 void bench_import(const Settings& settings, Reporter& reporter);
 void bench_recall(const Settings& settings, Reporter& reporter);
 void bench_kernels(const Settings& settings, Reporter& reporter);
+
+// What comes later in this process, and what it starts, has all processors again.
+class OwnProcessors {
+ public:
+  OwnProcessors() {
+    if (::sched_getaffinity(0, sizeof before_, &before_) != 0) stop_because("sched_getaffinity");
+  }
+  ~OwnProcessors() { (void)::sched_setaffinity(0, sizeof before_, &before_); }
+  OwnProcessors(const OwnProcessors&) = delete;
+  OwnProcessors& operator=(const OwnProcessors&) = delete;
+
+ private:
+  cpu_set_t before_{};
+};
 
 }  // namespace warmtier::bench

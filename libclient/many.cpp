@@ -1,5 +1,5 @@
 // Gets of many ids. One get waits for memory three or four times in a row; here each of these waits is one for a whole group: all
-// buckets are asked for, then all lines, then all records and rows, and only then is each id looked up, by what looks up one.
+// buckets are asked for, then all lines and rows, then all records, and only then is each id looked up, by what looks up one.
 #include <algorithm>
 
 #include "libclient/reader.hpp"
@@ -30,7 +30,7 @@ class Group {
       hashes_[i] = possible(ids[i]) ? base::hash64(ids[i].data, ids[i].bytes, a.hash_seed) : 0;
       __builtin_prefetch(&home(i));
     }
-    ask_for_lines();
+    ask_for_lines_and_rows();
     ask_for_records();
   }
   [[nodiscard]] uint64_t hash(size_t i) const noexcept { return hashes_[i]; }
@@ -41,9 +41,11 @@ class Group {
   }
   void found(size_t i, uint32_t slot) noexcept {
     slots_[i] = slot;
-    if (slot != kNoSlot) __builtin_prefetch(&line_at(a_, slot));
+    if (slot == kNoSlot) return;
+    __builtin_prefetch(&line_at(a_, slot));
+    prefetch_row(a_, slot);
   }
-  void ask_for_lines() noexcept {
+  void ask_for_lines_and_rows() noexcept {
     size_t elsewhere[kGroup];  // not at home; their further buckets are on the way when all homes have been looked at
     size_t n = 0;
     for (size_t i = 0; i < count_; ++i) {
@@ -66,9 +68,7 @@ class Group {
     const SegmentTable& table = *state_.segments.load(std::memory_order_acquire);
     if (table.tier() != a_.tier) return;
     for (size_t i = 0; i < count_; ++i) {
-      if (slots_[i] == kNoSlot) continue;
-      prefetch_row(a_, slots_[i]);
-      prefetch_record(a_, table, slots_[i]);
+      if (slots_[i] != kNoSlot) prefetch_record<Want::view>(a_, table, slots_[i]);
     }
   }
 

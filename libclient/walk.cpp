@@ -294,7 +294,8 @@ class Walk {
         if constexpr (Sink::kRows) prefetch_row(a_, slot);
       }
       for (; records_ < records; ++records_) {
-        if (entries_[records_].slot < slots_) prefetch_record(a_, table_, entries_[records_].slot);
+        constexpr Want kWant = Sink::kRows ? Want::view : Want::facts;
+        if (entries_[records_].slot < slots_) prefetch_record<kWant>(a_, table_, entries_[records_].slot);
       }
     }
 
