@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <thread>
 
 #include "bench/world.hpp"
@@ -80,7 +81,7 @@ double read_ns(const std::vector<Stretch>& stretches, unsigned rounds, unsigned 
         for (size_t i = first; i < stretches.size(); i += threads)
           keep(ways[way](static_cast<const std::byte*>(stretches[i].bytes), stretches[i].n));
       };
-      const OwnProcessors own_processors;
+      const auto own_processors = threads > 1 ? std::make_unique<OwnProcessors>() : nullptr;
       const uint64_t from = ticks();
       std::vector<std::thread> others;
       for (unsigned thread = 1; thread < threads; ++thread) others.emplace_back(read, thread);

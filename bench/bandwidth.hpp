@@ -12,8 +12,8 @@ struct Stretch {
 };
 
 // Time for reading all of it once, in order: the best of three ways to read (8, 32 and 64 bytes at a time, as far as this
-// processor has them), each tried `rounds` times in turn; of these the median. Several threads share
-// the stretches; each has a processor of its own.
+// processor has them), each tried `rounds` times in turn; of these the median. Several threads share the stretches; each has one
+// of the first processors that this process may use.
 double read_ns(const std::vector<Stretch>& stretches, unsigned rounds, unsigned threads = 1);
 
 }  // namespace warmtier::bench

@@ -129,9 +129,10 @@ void bench_recall(const Settings& settings, Reporter& reporter) {
   one.set(WARM_METRIC_COSINE, &half);
   say("cosine, filter for half", timed(rounds, [&] { one.recall(client); }), limit);
   one.set(WARM_METRIC_COSINE, nullptr);
-  // Two threads may have no more of the memory than one; whether a scheduler gives them two processors is not asked here.
+  // Two threads may have no more of the memory than one; whether a scheduler gives them two processors is not asked here. Threads
+  // begin and end within both times.
   const double limit_of_two = read_ns(columns.stretches(), rounds / 3 + 1, 2);
-  Result two = result_of("recall", size + "two threads", timed(rounds, [&] { one.recall_by_two(client); }));
+  Result two = result_of("recall", size + "two threads, a processor each", timed(rounds, [&] { one.recall_by_two(client); }));
   against_peer(two, "one thread", alone);
   against_limit(two, limit_of_two);
   reporter.say(two);

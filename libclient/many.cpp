@@ -68,7 +68,8 @@ class Group {
     const SegmentTable& table = *state_.segments.load(std::memory_order_acquire);
     if (table.tier() != a_.tier) return;
     for (size_t i = 0; i < count_; ++i) {
-      if (slots_[i] != kNoSlot) prefetch_record<Want::view>(a_, table, slots_[i]);
+      if (slots_[i] == kNoSlot) continue;
+      prefetch_record(a_, table, slots_[i], layout::load_relaxed(line_at(a_, slots_[i]).content_bytes));
     }
   }
 

@@ -294,8 +294,7 @@ class Walk {
         if constexpr (Sink::kRows) prefetch_row(a_, slot);
       }
       for (; records_ < records; ++records_) {
-        constexpr Want kWant = Sink::kRows ? Want::view : Want::facts;
-        if (entries_[records_].slot < slots_) prefetch_record<kWant>(a_, table_, entries_[records_].slot);
+        if (entries_[records_].slot < slots_) prefetch_record(a_, table_, entries_[records_].slot, 0);
       }
     }
 
