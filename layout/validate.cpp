@@ -192,10 +192,16 @@ Verdict validate_feed_header(std::span<const std::byte> bytes, uint64_t file_byt
 }
 
 Verdict validate_status_header(std::span<const std::byte> bytes) noexcept {
-  StatusPage page;
-  if (!copy_of(bytes, &page)) return Verdict::truncated;
-  if (page.magic != kStatusMagic) return Verdict::bad_magic;
-  if (page.format_version != kFormatVersion) return Verdict::unknown_version;
+  // Of a page that its daemon goes on writing only the words that stay are copied.
+  struct {
+    uint64_t magic;
+    uint32_t format_version;
+  } first;
+  static_assert(offsetof(StatusPage, magic) == 0 && offsetof(StatusPage, format_version) == 8);
+  if (bytes.size() < sizeof(StatusPage)) return Verdict::truncated;
+  (void)copy_of(bytes, &first);
+  if (first.magic != kStatusMagic) return Verdict::bad_magic;
+  if (first.format_version != kFormatVersion) return Verdict::unknown_version;
   return Verdict::good;
 }
 
