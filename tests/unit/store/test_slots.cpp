@@ -1,9 +1,17 @@
 #include <criterion/criterion.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/statfs.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <set>
+#include <sstream>
+#include <string>
 
 #include "base/clock.hpp"
+#include "base/fd.hpp"
 #include "daemon/store/slots.hpp"
 #include "tests/support/omit.hpp"
 #include "tests/unit/store/world.hpp"
@@ -131,6 +139,58 @@ Test(slots, as_many_are_prepared_as_puts_of_late_call_for) {
   cr_assert(becomes(512, 512), "%lu are prepared", w.store->status().slots_prepared);
   put(400);
   cr_assert(becomes(3200, 3200), "%lu are prepared", w.store->status().slots_prepared);
+}
+
+namespace {
+
+// Of this process's maps of the tier: a checkpoint cleans them, and what is populated for stores is dirty again.
+uint64_t dirty_tier_pages() {
+  std::ifstream maps("/proc/self/smaps");
+  uint64_t kilobytes = 0;
+  bool tier = false;
+  for (std::string line; std::getline(maps, line);) {
+    std::istringstream words(line);
+    std::string name;
+    uint64_t n = 0;
+    words >> name;
+    if (name.back() != ':') {
+      tier = line.find("/warm.tier") != std::string::npos;
+    } else if (tier && (name == "Shared_Dirty:" || name == "Private_Dirty:") && words >> n) {
+      kilobytes += n;
+    }
+  }
+  return kilobytes * 1024 / layout::kPageBytes;
+}
+
+}  // namespace
+
+// The lines of a chunk are populated where so many changes are expected that a good part of their pages would be written anyway.
+Test(slots, lines_are_prepared_only_where_changes_are_many) {
+  constexpr uint64_t kLinePages = layout::kSlotsPerChunk * sizeof(layout::SlotLine) / layout::kPageBytes;
+  constexpr uint32_t kRecords = 4 * layout::kSlotsPerChunk;
+  World w({.dimensions = 4, .capacity = 16384, .segment_bytes = layout::kSegmentBytesMax});
+  w.start({.checkpoint_interval_ns = UINT64_MAX / 2, .prepared_slots = 8});
+  struct statfs filesystem{};
+  cr_assert_eq(::statfs(w.path("").c_str(), &filesystem), 0);
+  if (filesystem.f_type == TMPFS_MAGIC) cr_skip_test("in a tmpfs nothing is ever clean");
+  const auto put = [&](uint32_t n) {
+    for (uint32_t i = 0; i < n; ++i) w.put("id" + std::to_string(i), i);
+  };
+  put(kRecords);
+  w.checkpoint();
+  w.settle();
+  cr_assert_geq(dirty_tier_pages(), kRecords / layout::kSlotsPerChunk * kLinePages);
+  for (int i = 0; i < 16; ++i) {  // what was many once is forgotten by halves
+    put(1);
+    w.checkpoint();
+  }
+  w.settle();
+  const warmtier::base::Fd tier(::open(w.path("warm.tier").c_str(), O_RDONLY | O_CLOEXEC));
+  cr_assert_eq(::fsync(tier.get()), 0);  // chunks are populated when they are allocated
+  put(1);
+  w.checkpoint();
+  w.settle();
+  cr_assert_lt(dirty_tier_pages(), kLinePages, "%lu pages are dirty", dirty_tier_pages());
 }
 
 namespace {
