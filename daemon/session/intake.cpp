@@ -293,9 +293,9 @@ void Intake::greet(base::Fd socket) {
   ucred peer{};
   socklen_t bytes = sizeof peer;
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) return;
-  if (Guest* const one = guest(peer.uid); one != nullptr) {
+  if (Ration* const ration = ration_of(peer.uid); ration != nullptr) {
     const uint64_t now_ns = clock_();
-    if (!one->greetings.any(now_ns)) {
+    if (!ration->greetings.any(now_ns)) {
       if (turned_away_++ == 0) turned_away_at_ns_ = now_ns;
       // He is told, and tries again by himself. In the queue he would keep others out.
       const layout::Refuse message = compose_refuse(
@@ -304,7 +304,7 @@ void Intake::greet(base::Fd socket) {
       porters_.close(std::move(socket));
       return;
     }
-    one->greetings.spend(1);
+    ration->greetings.spend(1);
   }
   make_room_for_greeting(peer.uid);
   Connection& connection = new_connection();
@@ -340,32 +340,27 @@ void Intake::make_room_for_greeting(uid_t uid) {
 // ---- who makes us work (S18) -----------------------------------------------------------------------------------------------
 
 // None: the daemon's own user.
-Intake::Guest* Intake::guest(uid_t uid) {
+Ration* Intake::ration_of(uid_t uid) {
   if (uid == world_.own_uid || !WARM_RULE("daemon.messages_are_rationed")) return nullptr;
-  const uint64_t now_ns = clock_();
-  if (guests_.size() >= guests_max_ && !guests_.contains(uid)) {
-    std::erase_if(guests_, [&](auto& one) { return one.second.line.empty() && one.second.whole(now_ns); });
-    guests_max_ = std::max(kGuestsMax, 2 * guests_.size());
-  }
-  return &guests_.try_emplace(uid, now_ns).first->second;
+  return &rations_.of(uid, clock_());
 }
 
 bool Intake::may_speak(const Connection& connection) {
-  Guest* const one = guest(connection.uid);
-  if (one == nullptr) return true;
+  Ration* const ration = ration_of(connection.uid);
+  if (ration == nullptr) return true;
   const uint64_t now_ns = clock_();
-  if (!one->messages.any(now_ns) && connection.session) {
-    one->messages.earn(
+  if (!ration->messages.any(now_ns) && connection.session) {
+    ration->messages.earn(
         static_cast<int64_t>(std::min<uint64_t>(connection.session->channel->take_carried_out(), kMessages.at_once)));
   }
-  return one->messages.any(now_ns) && one->listed.any(now_ns);
+  return ration->messages.any(now_ns) && ration->listed.any(now_ns);
 }
 
 // Its socket stays as it is, for both threads: what is published meanwhile waits for a look at all lanes, or for the end of this.
 void Intake::rest(Connection& connection) {
   if (std::exchange(connection.resting, true)) return;
   hear_bell(connection, false);
-  guest(connection.uid)->line.push_back(connection.id);
+  ration_of(connection.uid)->line.push_back(connection.id);
   hear_at_ns_ = std::min(hear_at_ns_, clock_() + kRestNs);
 }
 
@@ -374,24 +369,24 @@ void Intake::hear_who_rests() {
   if (!listening_ && may_accept() && clock_() >= listen_at_ns_) listen_again(true);
   if (hear_at_ns_ == UINT64_MAX || clock_() < hear_at_ns_) return;
   hear_at_ns_ = UINT64_MAX;
-  for (auto& [uid, one] : guests_) hear_the_line(one);
+  rations_.for_each([this](Ration& ration) { hear_the_line(ration); });
 }
 
-void Intake::hear_the_line(Guest& one) {
+void Intake::hear_the_line(Ration& ration) {
   // Who is not done after his turn stands behind the others.
-  for (size_t left = one.line.size(); left > 0; --left) {
-    Connection* connection = find(one.line.front());
+  for (size_t left = ration.line.size(); left > 0; --left) {
+    Connection* connection = find(ration.line.front());
     if (connection != nullptr && connection->resting) {
       if (!may_speak(*connection)) break;
       connection->resting = false;
       hear_bell(*connection, true);
-      one.line.pop_front();
+      ration.line.pop_front();
       handle_socket(*connection, EPOLLOUT);
     } else {
-      one.line.pop_front();
+      ration.line.pop_front();
     }
   }
-  if (!one.line.empty()) hear_at_ns_ = std::min(hear_at_ns_, clock_() + kRestNs);
+  if (!ration.line.empty()) hear_at_ns_ = std::min(hear_at_ns_, clock_() + kRestNs);
 }
 
 // An edge that came meanwhile is told anew.
@@ -532,7 +527,7 @@ void Intake::end_session(Connection& connection) {
 
 void Intake::handle_socket(Connection& connection, uint32_t events) {
   const uint64_t id = connection.id;
-  Guest* const one = guest(connection.uid);
+  Ration* const ration = ration_of(connection.uid);
   if ((events & EPOLLOUT) != 0) flush_segments(connection);
   if ((events & EPOLLOUT) != 0) flush_sessions(connection);
   for (uint32_t i = 0; i < kPacketsPerEvent; ++i) {
@@ -552,7 +547,7 @@ void Intake::handle_socket(Connection& connection, uint32_t events) {
       socket_gone(connection);
       return;
     }
-    if (one != nullptr) one->messages.spend(1);
+    if (ration != nullptr) ration->messages.spend(1);
     if (!handle_packet(connection, packet) || !may_go_on(id)) return;
   }
   rearm(connection);
@@ -569,7 +564,7 @@ void Intake::take_fetched() {
     Connection* connection = find(fetched->connection);
     if (connection == nullptr || connection->fetch != fetched->number) continue;  // its socket is gone
     connection->fetch = 0;
-    if (Guest* const one = guest(connection->uid); one != nullptr) one->messages.spend(1);
+    if (Ration* const ration = ration_of(connection->uid); ration != nullptr) ration->messages.spend(1);
     if (fetched->packet.state == Packet::State::closed && fetched->packet.descriptors.empty()) {
       socket_gone(*connection);
       continue;
@@ -715,8 +710,8 @@ Intake::Resumption Intake::try_resume(Connection& connection, const layout::Hell
   }
   WARM_FAILPOINT("daemon.handshake.resumed");
   // Of a restart nobody is to pay for.
-  Guest* const one = guest(peer.uid);
-  if (std::exchange(earlier->awaited, false) && one != nullptr) one->greetings.earn(1);
+  Ration* const ration = ration_of(peer.uid);
+  if (std::exchange(earlier->awaited, false) && ration != nullptr) ration->greetings.earn(1);
   close_socket(*earlier);
   earlier->state = Connection::State::attaching;
   earlier->protocol_version = connection.protocol_version;
@@ -924,8 +919,8 @@ void Intake::flush_segments(Connection& connection) {
         return;
       case Sent::sent: break;
     }
-    if (Guest* const one = guest(connection.uid); one != nullptr && !connection.list_is_given)
-      one->listed.spend(static_cast<int64_t>(packet->descriptors.size()));
+    if (Ration* const ration = ration_of(connection.uid); ration != nullptr && !connection.list_is_given)
+      ration->listed.spend(static_cast<int64_t>(packet->descriptors.size()));
     connection.segments->next = packet->next;
     if (packet->message.last != 0) connection.segments.reset();
   }

@@ -14,7 +14,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -25,32 +24,21 @@
 #include "base/clock.hpp"
 #include "base/error.hpp"
 #include "base/fd.hpp"
-#include "daemon/session/allowance.hpp"
 #include "daemon/session/census.hpp"
 #include "daemon/session/handshake.hpp"
 #include "daemon/session/messages.hpp"
 #include "daemon/session/porters.hpp"
+#include "daemon/session/rations.hpp"
 #include "daemon/session/socket.hpp"
 
 namespace warmtier::daemon::session {
 
-// S18: what another user than the daemon's own may make this thread do, with all his connections. A message costs some
-// microseconds, an attachment some hundreds, a descriptor in a list of segments two: a hundredth of a processor each, or two.
-//
-// Messages: a request that the store was asked about pays for one, so the bells of who puts cost nothing, at any speed. What is
-// left are watches, questions and bells for touches; who has nothing left is heard again every 100 ms: a few interruptions a
-// second with something to do, not one for each message.
-constexpr Rate kMessages{.at_once = 2048, .a_second = 1'000};
-// A thousand processes that begin at once are heard at once. One that comes back to the session that it had is not counted.
-constexpr Rate kGreetings{.at_once = 1024, .a_second = 50};
-// Who comes beyond that is turned away, so many in one go and then no more for a while; the kernel's queue is shorter, so that
-// whoever stands in it has been met by then. Who comes back at once waits too: each of his tries would be an interruption.
+// Who attaches more often than he may (rations.hpp) is turned away, so many in one go and then no more for a while; the kernel's
+// queue is shorter, so that whoever stands in it has been met by then. Who comes back at once waits too: each of his tries would
+// be an interruption.
 constexpr uint32_t kTurnedAwayAtOnce = 256;
 constexpr uint64_t kTurningAwayRestNs = 20 * base::kNsPerMs;  // and not less than so much for each:
 constexpr uint64_t kRestOfEachNs = 200 * base::kNsPerUs;
-// Descriptors in lists of segments that were asked for: a hundred sessions that all meet a new one, in a store of hundreds.
-constexpr Rate kListed{.at_once = 65'536, .a_second = 4'000};
-constexpr size_t kGuestsMax = 1024;  // beyond so many users those who owe nothing are forgotten
 
 class Intake {
  public:
@@ -116,27 +104,14 @@ class Intake {
     std::optional<SessionList> sessions;
   };
 
-  // Another user than the daemon's own.
-  struct Guest {
-    explicit Guest(uint64_t now_ns) noexcept
-        : messages(kMessages, now_ns), greetings(kGreetings, now_ns), listed(kListed, now_ns) {}
-    [[nodiscard]] bool whole(uint64_t now_ns) const noexcept {
-      return messages.whole(now_ns) && greetings.whole(now_ns) && listed.whole(now_ns);
-    }
-    Allowance messages;
-    Allowance greetings;
-    Allowance listed;
-    std::deque<uint64_t> line;  // connections that wait to be heard, in their order
-  };
-
   void accept_all();
   void accept_under_shortage();
   void greet(base::Fd socket);
   void make_room_for_greeting(uid_t uid);
-  Guest* guest(uid_t uid);
+  Ration* ration_of(uid_t uid);
   [[nodiscard]] bool may_speak(const Connection& connection);
   void rest(Connection& connection);
-  void hear_the_line(Guest& one);
+  void hear_the_line(Ration& ration);
   void hear_who_rests();
   void hear_bell(const Connection& connection, bool yes) noexcept;
   void leave_greeting(const Connection& connection);
@@ -216,8 +191,7 @@ class Intake {
   bool all_kept_ = true;  // false: the service manager had no room for something
   uint32_t greetings_ = 0;
   std::unordered_map<uid_t, uint32_t> greetings_of_;  // by user; their sum is greetings_
-  std::unordered_map<uid_t, Guest> guests_;
-  size_t guests_max_ = kGuestsMax;
+  Rations rations_;
   uint64_t hear_at_ns_ = UINT64_MAX;  // who rests
   uint64_t large_bytes_ = 0;  // sum of put_bytes
   std::unordered_map<uid_t, uint64_t> large_bytes_of_;  // by user
