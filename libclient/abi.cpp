@@ -554,8 +554,10 @@ int warm_chunk_open(warm_client* client, uint64_t chunk, warm_chunk* ret_chunk) 
     if (auto ok = check_client(client); !ok) return report(ok);
     if (auto ok = check_struct(ret_chunk, "ret_chunk", "WARM_CHUNK_INIT"); !ok) return report(ok);
     const auto presence = open_chunk(client->client->state(), chunk, *ret_chunk);
-    return presence && *presence == Presence::absent ? say(WARM_E_NOT_FOUND, "the store has not so many chunks")
-                                                     : report(presence);
+    if (!presence || *presence == Presence::found) return report(presence);
+    const base::Status absent =
+        base::fail(WARM_E_NOT_FOUND, "the store has no chunk %lu; warm_chunk_count says how many it has", chunk);
+    return report(absent);
   });
 }
 

@@ -342,7 +342,7 @@ std::string shown(const void* id, size_t id_bytes);
 // lines with them. The slot is one of those that are allocated.
 inline void prefetch_record(const Attachment& a, const SegmentTable& table, uint32_t slot, uint64_t content_bytes) noexcept {
   constexpr uint64_t kLine = layout::kCacheLineBytes;
-  constexpr uint64_t kIdBytesMostly = 16;  // rather too few: a line that nobody needs costs a get 9 ns, of 110
+  constexpr uint64_t kIdBytesMostly = 16;  // rather too few than too many
   const layout::Locator at = layout::locator_of(layout::load_relaxed(line_at(a, slot).locator));
   const SegmentTable::Entry* segment = table.find(at.segment);
   if (segment == nullptr || segment->base == nullptr || at.offset_bytes >= segment->bytes) return;

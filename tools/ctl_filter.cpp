@@ -21,14 +21,17 @@ base::Result<Number> number_of(std::string_view text) {
   return base::fail(WARM_E_INVALID, "\"%.*s\" is not a number that can be there", static_cast<int>(text.size()), text.data());
 }
 
-// Each end by `parse`; an end that is not said stays as it is.
-template <typename Number, typename Parse>
-base::Status range_of(const char* name, std::string_view text, Parse&& parse, Number& min, Number& max) {
+// An end that is not said stays as it is.
+template <typename Number>
+using Parse = base::Result<Number> (*)(std::string_view);
+template <typename Number>
+base::Status range_of(const char* name, std::string_view text, Parse<Number> parse_min, Parse<Number> parse_max, Number& min,
+                      Number& max) {
   if (text.empty()) return {};
   const size_t dots = text.find("..");
   const std::string_view first = text.substr(0, dots);
   const std::string_view last = dots == std::string_view::npos ? first : text.substr(dots + 2);
-  const auto take = [&](std::string_view end, Number& into) -> base::Status {
+  const auto take = [&](std::string_view end, Parse<Number> parse, Number& into) -> base::Status {
     if (end.empty()) return {};
     base::Result<Number> value = parse(end);
     if (!value)
@@ -36,12 +39,16 @@ base::Status range_of(const char* name, std::string_view text, Parse&& parse, Nu
     into = *value;
     return {};
   };
-  if (auto status = take(first, min); !status) return status;
-  if (auto status = take(last, max); !status) return status;
+  if (auto status = take(first, parse_min, min); !status) return status;
+  if (auto status = take(last, parse_max, max); !status) return status;
   if (min > max) {
     return base::fail(WARM_E_INVALID, "--%s: \"%.*s\" ends before it begins", name, static_cast<int>(text.size()), text.data());
   }
   return {};
+}
+template <typename Number>
+base::Status range_of(const char* name, std::string_view text, Number& min, Number& max) {
+  return range_of<Number>(name, text, number_of<Number>, number_of<Number>, min, max);
 }
 
 }  // namespace
@@ -73,6 +80,13 @@ base::Result<uint64_t> time_ns(std::string_view text) {
   return static_cast<uint64_t>(seconds) * base::kNsPerSecond + nanoseconds;
 }
 
+base::Result<uint64_t> time_end_ns(std::string_view text) {
+  constexpr uint64_t kDayNs = uint64_t{86'400} * base::kNsPerSecond;
+  base::Result<uint64_t> begins = time_ns(text);
+  const bool day = text.find('-') != std::string_view::npos && text.find('T') == std::string_view::npos;
+  return begins && day ? *begins + (kDayNs - 1) : begins;
+}
+
 base::Status filter_of(const CtlFilter& filter, warm_filter& ret_filter) {
   ret_filter = WARM_FILTER_INIT;
   ret_filter.id_prefix = filter.prefix.data();
@@ -81,15 +95,15 @@ base::Status filter_of(const CtlFilter& filter, warm_filter& ret_filter) {
                        : filter.content == "absent" ? WARM_FILTER_CONTENT_ABSENT
                                                     : WARM_FILTER_CONTENT_ANY;
   warm_filter& f = ret_filter;
-  base::Status status = range_of("confidence", filter.confidence, number_of<float>, f.confidence_min, f.confidence_max);
-  if (status) status = range_of("activation", filter.activation, number_of<float>, f.activation_min, f.activation_max);
-  if (status) status = range_of("decay-rate", filter.decay_rate, number_of<float>, f.decay_rate_min, f.decay_rate_max);
-  if (status) status = range_of("recall-count", filter.recall_count, number_of<uint32_t>, f.recall_count_min, f.recall_count_max);
-  if (status) status = range_of("created", filter.created, time_ns, f.created_ns_min, f.created_ns_max);
-  if (status) status = range_of("last-access", filter.last_access, time_ns, f.last_access_ns_min, f.last_access_ns_max);
-  if (status) status = range_of("sequence", filter.sequence, number_of<uint64_t>, f.sequence_min, f.sequence_max);
+  base::Status status = range_of("confidence", filter.confidence, f.confidence_min, f.confidence_max);
+  if (status) status = range_of("activation", filter.activation, f.activation_min, f.activation_max);
+  if (status) status = range_of("decay-rate", filter.decay_rate, f.decay_rate_min, f.decay_rate_max);
+  if (status) status = range_of("recall-count", filter.recall_count, f.recall_count_min, f.recall_count_max);
+  if (status) status = range_of("created", filter.created, time_ns, time_end_ns, f.created_ns_min, f.created_ns_max);
   if (status)
-    status = range_of("content-bytes", filter.content_bytes, number_of<uint64_t>, f.content_bytes_min, f.content_bytes_max);
+    status = range_of("last-access", filter.last_access, time_ns, time_end_ns, f.last_access_ns_min, f.last_access_ns_max);
+  if (status) status = range_of("sequence", filter.sequence, f.sequence_min, f.sequence_max);
+  if (status) status = range_of("content-bytes", filter.content_bytes, f.content_bytes_min, f.content_bytes_max);
   return status;
 }
 

@@ -224,9 +224,10 @@ Exit Importer::answer(Exit so_far, uint64_t began_ns) const {
                                   {"refused", refused_},
                                   {"milliseconds", static_cast<uint64_t>(seconds * 1e3)}}));
   } else if (!options_.quiet) {
-    char rate[64];
-    std::snprintf(rate, sizeof rate, " in %.2f s, %.0f a second", seconds, static_cast<double>(imported_) / seconds);
-    std::string text = with_thousands(imported_) + (imported_ == 1 ? " record" : " records") + " imported" + rate;
+    char took[32];
+    std::snprintf(took, sizeof took, " in %.2f s, ", seconds);
+    std::string text = with_thousands(imported_) + (imported_ == 1 ? " record" : " records") + " imported" + took +
+                       with_thousands(static_cast<uint64_t>(static_cast<double>(imported_) / seconds)) + " a second";
     if (kept_ > 0) text += "; " + with_thousands(kept_) + " were there and stay";
     if (refused_ > 0) text += "; " + with_thousands(refused_) + (refused_ == 1 ? " line refused" : " lines refused");
     said = say_line(text);

@@ -159,10 +159,15 @@ void add_filter(CLI::App& command, CtlFilter& filter) {
   add("--activation", filter.activation, "closed range");
   add("--decay-rate", filter.decay_rate, "closed range");
   add("--recall-count", filter.recall_count, "closed range");
-  add("--created", filter.created, "times: 2024-01-31, 2024-01-31T12:00:00Z or nanoseconds since 1970");
+  add("--created", filter.created, "times: 2024-01-31 (all of that day), 2024-01-31T12:00:00Z or nanoseconds since 1970");
   add("--last-access", filter.last_access, "times, as above");
   add("--sequence", filter.sequence, "of the put that made the record");
   add("--content-bytes", filter.content_bytes, "length of the content; absent content has 0");
+}
+
+void check_filter(const CtlFilter& filter) {
+  warm_filter made;
+  if (const auto status = filter_of(filter, made); !status) throw CLI::ValidationError(status.error().text);
 }
 
 void Table::add_init() {
@@ -278,14 +283,17 @@ void Table::add_touch() {
 
 void Table::add_list() {
   auto list = std::make_shared<CtlList>();
-  CLI::App* const command = add<CtlList>("list", "ids, creation times and content lengths, in no order", list, ctl_list);
+  const auto understood = [](CtlList& given) { check_filter(given.filter); };
+  CLI::App* const command =
+      add<CtlList>("list", "ids, creation times and content lengths, in no order", list, ctl_list, understood);
   command->add_option("--limit", list->limit, "so many at most")->type_name("N");
   add_filter(*command, list->filter);
 }
 
 void Table::add_count() {
   auto count = std::make_shared<CtlCount>();
-  add_filter(*add<CtlCount>("count", "number of memories", count, ctl_count), count->filter);
+  const auto understood = [](CtlCount& given) { check_filter(given.filter); };
+  add_filter(*add<CtlCount>("count", "number of memories", count, ctl_count, understood), count->filter);
 }
 
 void Table::add_recall() {
@@ -293,6 +301,7 @@ void Table::add_recall() {
   const auto understood = [](CtlRecall& given) {
     if (given.id.has_value() + given.vector_path.has_value() + given.text.has_value() != 1)
       throw CLI::ValidationError("recall", "give one of ID, --vector and --text");
+    check_filter(given.filter);
   };
   CLI::App* const command = add<CtlRecall>("recall", "the nearest memories, best first", recall, ctl_recall, understood);
   add_given(*command, "ID", recall->id, "near this memory");
@@ -338,8 +347,9 @@ void Table::add_import() {
 
 void Table::add_export() {
   auto how = std::make_shared<CtlExport>();
+  const auto understood = [](CtlExport& given) { check_filter(given.filter); };
   CLI::App* const command =
-      add<CtlExport>("export", "every memory as one JSON object a line, for import to read", how, ctl_export);
+      add<CtlExport>("export", "every memory as one JSON object a line, for import to read", how, ctl_export, understood);
   command->add_option("LINES", how->path, "file of JSON lines; - is standard output (default)")->type_name(kFile);
   command->add_option("--embeddings", how->embeddings_path, "embeddings go to this .npy, a row for each line")->type_name(kFile);
   command->add_flag("--verify", how->verify, "check every record's checksum");
@@ -438,6 +448,11 @@ int run(int argc, char** argv) {
   CLI::App app("Administers and asks a warmtier daemon.", "warmtierctl");
   app.footer(kFooter);
   app.set_version_flag("--version", std::string("warmtierctl ") + warm_version());
+  app.failure_message([](const CLI::App* said, const CLI::Error& wrong) {
+    const bool no_command = said->get_subcommands().empty() && !said->remaining().empty();
+    const std::string what = no_command ? "no command '" + said->remaining().front() + "'" : wrong.what();
+    return "warmtierctl: " + what + "\nRun with --help for more information.\n";
+  });
   app.require_subcommand(1);
   app.fallthrough();
   const Table table(app);

@@ -22,8 +22,8 @@
  *  3. The daemon restarts: reads go on; views stay what they were; writes wait up to their deadline. Without a daemon work at
  *     once: get, get_many, get_copy, scalars_get, exists, view_check, release, recall, cursors, count, chunks, sequence_get,
  *     changes, info_get; touch too, as a hint that may be lost. They work with what was visible last. Wait for a daemon up to
- *     their deadline: put, remove, update, clear and their many and submit forms, wait, checkpoint, sessions, stats_get; and a
- *     read whose record lies in a segment file that this client has not mapped yet. warm_open does not wait for a daemon that
+ *     their deadline: put, remove, update, clear and their many and submit forms, wait, checkpoint (where something is not
+ *     durable yet), sessions, stats_get; and a read whose record lies in a segment file that this client has not mapped yet. warm_open does not wait for a daemon that
  *     is not there.
  *     A process that was attached when the daemon ended, and makes no call afterwards, holds up the whole store: until its next
  *     read or write, or its end, no slot that was used before is used again, for nobody knows its views (warm_stats.orphans).
@@ -32,8 +32,9 @@
  *     request is still on its way: it may be carried out at any later time, by the next daemon too, after requests that began
  *     later, also of the same thread, and after its process has ended. That the store does not show it is no proof that it will
  *     not come. Whoever must know submits it: a ticket outlives the deadline and gets the answer. Whoever must not be overtaken
- *     by a late request of his own makes all of them with WARM_IF_SEQUENCE: of those for one sequence one is carried out at
- *     most, and none once the record has another. Unknown stays unknown after a power cut.
+ *     by a late request of his own makes all of them with WARM_IF_SEQUENCE: of puts and removes for one sequence one is carried
+ *     out at most, and nothing once the record has another. An update gives the record no other one: it keeps none out, so that
+ *     who must not lose one puts the record anew instead. Unknown stays unknown after a power cut.
  *  5. A socket's path is not a store: a restored backup, or another directory behind the same path, is another one, with
  *     sequences of its own. Whoever keeps a sequence keeps store_id (warm_info_get) with it. When a daemon that was stopped in
  *     order is followed by one of another store, reads notice (one get in 64 of a thread looks, ten times a second at most, and
@@ -162,7 +163,7 @@ WARM_EXPORT int warm_info_get(warm_client *client, warm_info *ret_info) WARM_NOE
 
 /* ---- Writing ------------------------------------------------------------------------------------------------------- */
 
-/* Conditions of a put or remove. */
+/* Conditions of a put, remove or update. A record's sequence is that of the put that made it. */
 #define WARM_IF_ANY 0u      /* always */
 #define WARM_IF_ABSENT 1u   /* put only: no record has this id; else WARM_E_EXISTS */
 #define WARM_IF_SEQUENCE 2u /* the record's sequence is `if_sequence`; else WARM_E_CHANGED */
@@ -171,8 +172,8 @@ WARM_EXPORT int warm_info_get(warm_client *client, warm_info *ret_info) WARM_NOE
 #define WARM_DURABLE 1u /* acknowledge when it survives power loss: refused (WARM_E_UNSUPPORTED) until the store has a log */
 
 /* Which of the optional fields of warm_memory are given. */
-#define WARM_GIVEN_CONTENT 1u     /* content, content_bytes, which must be 0 without it; then the content is absent, which is not
-                                     "empty" */
+#define WARM_GIVEN_CONTENT 1u     /* content, content_bytes; without it they must be NULL and 0, and the content is absent, which
+                                     is not "empty" */
 #define WARM_GIVEN_CREATED 2u     /* created_ns; else the daemon's clock (a replace keeps the old record's time) */
 #define WARM_GIVEN_LAST_ACCESS 4u /* last_access_ns; else the daemon's clock */
 
@@ -304,11 +305,12 @@ typedef struct warm_result {
 WARM_EXPORT int warm_put_many(warm_client *client, const warm_memory *memories, size_t count, warm_result *ret_results)
     WARM_NOEXCEPT;
 
-/* Says that these memories were used: some time later each has a recall count higher by one (it stays at UINT32_MAX) and the
+/* Says that these memories were used: a moment later, when the daemon has time, each has a recall count higher by one (it stays at UINT32_MAX) and the
  * daemon's time as its last access. A hint, not a change: it has no sequence, views show it only when they are taken anew, and it
  * may be dropped when the daemon does not keep up, or dies. `ret_taken` (may be NULL) receives how many were handed over: ids of
  * nothing are not, nor what was dropped here. Drops are counted (warm_stats.touches_dropped).
- * Returns:  WARM_OK, WARM_E_INVALID (nothing was handed over), WARM_E_ACCESS, WARM_E_UNAVAILABLE, WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Returns:  WARM_OK, WARM_E_INVALID and WARM_E_LIMIT (an id is too long): nothing was handed over; WARM_E_ACCESS,
+ *           WARM_E_UNAVAILABLE, WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: nothing is kept.
  * Threads:  any.
  * Blocks:   no, unless the daemon restarts: like warm_get.
@@ -545,8 +547,8 @@ WARM_EXPORT int warm_release(warm_client *client, warm_view *view) WARM_NOEXCEPT
 WARM_EXPORT int warm_view_check(warm_client *client, const warm_view *view, uint32_t *ret_state) WARM_NOEXCEPT;
 
 /* Asks whether a record with this id is there; makes no view.
- * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_BUSY, WARM_E_UNAVAILABLE, WARM_E_ACCESS, WARM_E_CORRUPT,
- *           WARM_E_NOMEM, WARM_E_SYSTEM.
+ * Returns:  WARM_OK, WARM_E_NOT_FOUND, WARM_E_INVALID, WARM_E_LIMIT (the id is too long), WARM_E_BUSY, WARM_E_UNAVAILABLE,
+ *           WARM_E_ACCESS, WARM_E_CORRUPT, WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: nothing is kept.
  * Threads:  any.
  * Blocks:   like warm_get.
@@ -774,7 +776,7 @@ typedef struct warm_session {
   uint64_t since_ns;   /* when it was opened, also over restarts of the daemon */
   uint64_t views;      /* that it holds */
   uint64_t view_bytes; /* embeddings and contents that these show */
-  uint64_t gets;       /* as its process says: untrusted */
+  uint64_t gets;       /* records that get, get_many, get_copy and recall showed; as its process says: untrusted */
   uint64_t misses;     /* as its process says: untrusted */
   uint32_t pid;        /* as the daemon sees it; 0: it cannot */
   uint32_t uid;
@@ -889,7 +891,7 @@ typedef struct warm_chunk {
 #define WARM_CHUNK_INIT \
   { sizeof(warm_chunk), 0, NULL, 0, 0, 0, { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 0, { 0, 0, 0, 0 } }
 
-/* How many chunks the store has now.
+/* How many chunks the store has now, those among them in which no record lives (live_rows 0).
  * Returns:  WARM_OK, WARM_E_INVALID, WARM_E_UNAVAILABLE, WARM_E_ACCESS.
  * Lifetime: values are copied.
  * Threads:  any.
@@ -953,8 +955,9 @@ typedef struct warm_stats {
   uint64_t puts;
   uint64_t removes;
   uint64_t refused;               /* requests answered without an effect */
-  uint64_t gets;                  /* as the clients say: untrusted */
-  uint64_t misses;                /* as the clients say: untrusted */
+  uint64_t gets;                  /* as the clients say: untrusted; of when the daemon last fell asleep, for nobody wakes it to
+                                     count (warm_sessions has it count) */
+  uint64_t misses;                /* the same */
   uint64_t lane_repairs;          /* as the clients say: untrusted */
   uint64_t lanes_fenced;
   uint64_t pins_voided;           /* pins of dead processes that were given up */

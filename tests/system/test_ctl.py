@@ -56,7 +56,8 @@ class WithoutDaemon(unittest.TestCase):
             answer = run(*arguments)
             self.assertEqual(answer.returncode, 2, (arguments, answer))
             self.assertEqual(answer.stdout, b'', arguments)
-            self.assertNotEqual(answer.stderr, b'', arguments)
+            self.assertTrue(answer.stderr.startswith(b'warmtierctl: '), arguments)
+        self.assertIn(b"no command 'nonsense'", run('nonsense').stderr)
 
     def test_init_makes_a_store_once(self):
         store = os.path.join(self.directory, 'store')

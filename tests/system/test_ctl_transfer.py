@@ -239,14 +239,17 @@ class Transfer(unittest.TestCase):
         self.assertEqual(names('--confidence', '..0.15'), {'a:0', 'b:1'})
         self.assertEqual(names('--created', '1970-01-01T00:00:02Z..1970-01-01T00:00:03.000000000Z'), {'a:2', 'b:3'})
         self.assertEqual(names('--created', '5000000000'), {'b:5'})
+        self.assertEqual(names('--created', '1970-01-01', '--prefix', 'b'), {'b:1', 'b:3', 'b:5', 'b:7', 'b:9'})
+        self.assertEqual(names('--created', '..1970-01-01', '--prefix', 'b'), {'b:1', 'b:3', 'b:5', 'b:7', 'b:9'})
+        self.assertEqual(names('--created', '1970-01-02..'), set())
         self.assertEqual(names('--with-content', 'absent'), {'a:0', 'b:3', 'a:6', 'b:9'})
         self.assertEqual(names('--with-content', 'present', '--prefix', 'b'), {'b:1', 'b:5', 'b:7'})
         self.assertEqual(names('--content-bytes', '1', '--prefix', 'nothing'), set())
         self.assertEqual(self.ctl('count', '--prefix', 'a:').stdout, b'5\n')
         self.assertEqual(json.loads(self.ctl('count', '--json').stdout), {'records': 10})
         for wrong in ('5..1', 'x', '1..x', '...', 'nan', '1e99..'):
-            self.assertIn(b'--confidence', self.ctl('count', '--confidence', wrong, code=1).stderr)
-        self.assertIn(b'2024-01-31T12:00:00Z', self.ctl('count', '--created', 'yesterday', code=1).stderr)
+            self.assertIn(b'--confidence', self.ctl('count', '--confidence', wrong, code=2).stderr)
+        self.assertIn(b'2024-01-31T12:00:00Z', self.ctl('count', '--created', 'yesterday', code=2).stderr)
 
     def test_a_list_names_every_record_without_its_embedding(self):
         self.imported(stdin=line('one', content='four', created_ns=10**9) + line('two\x1b', created_ns=2 * 10**9))

@@ -65,4 +65,9 @@ Test(ctl_filter, times_are_dates_moments_or_nanoseconds) {
     cr_assert(!time_ns(wrong).has_value(), "%s", wrong);
   }
   cr_assert(time_ns("2024") == uint64_t{2024});  // nanoseconds, not a year
+  cr_assert(time_end_ns("1970-01-02") == uint64_t{2 * 86'400'000'000'000 - 1});
+  for (const char* moment : {"2024", "2024-01-31T00:00:00Z"}) cr_assert(*time_end_ns(moment) == *time_ns(moment), "%s", moment);
+  const warm_filter day = parsed({.created = "1970-01-02", .last_access = "1970-01-02..1970-01-03"});
+  cr_assert(day.created_ns_min == 86'400'000'000'000 && day.created_ns_max == 2 * 86'400'000'000'000 - 1);
+  cr_assert(day.last_access_ns_min == 86'400'000'000'000 && day.last_access_ns_max == 3 * 86'400'000'000'000 - 1);
 }
