@@ -23,8 +23,8 @@
  *     once: get, get_many, get_copy, scalars_get, exists, view_check, release, recall, cursors, count, chunks, sequence_get,
  *     changes, info_get; touch too, as a hint that may be lost. They work with what was visible last. Wait for a daemon up to
  *     their deadline: put, remove, update, clear and their many and submit forms, wait, checkpoint (where something is not
- *     durable yet), sessions, stats_get; and a read whose record lies in a segment file that this client has not mapped yet. warm_open does not wait for a daemon that
- *     is not there.
+ *     durable yet), sessions, stats_get; and a read whose record lies in a segment file that this client has not mapped yet.
+ *     warm_open does not wait for a daemon that is not there.
  *     A process that was attached when the daemon ended, and makes no call afterwards, holds up the whole store: until its next
  *     read or write, or its end, no slot that was used before is used again, for nobody knows its views (warm_stats.orphans).
  *     A service manager that keeps descriptors (the units) or orphan_grace_s (warmtierd.conf(5)) spare the store this wait.
@@ -305,10 +305,10 @@ typedef struct warm_result {
 WARM_EXPORT int warm_put_many(warm_client *client, const warm_memory *memories, size_t count, warm_result *ret_results)
     WARM_NOEXCEPT;
 
-/* Says that these memories were used: a moment later, when the daemon has time, each has a recall count higher by one (it stays at UINT32_MAX) and the
- * daemon's time as its last access. A hint, not a change: it has no sequence, views show it only when they are taken anew, and it
- * may be dropped when the daemon does not keep up, or dies. `ret_taken` (may be NULL) receives how many were handed over: ids of
- * nothing are not, nor what was dropped here. Drops are counted (warm_stats.touches_dropped).
+/* Says that these memories were used: a moment later, when the daemon has time, each has a recall count higher by one (it stays
+ * at UINT32_MAX) and the daemon's time as its last access. A hint, not a change: it has no sequence, views show it only when they
+ * are taken anew, and it may be dropped when the daemon does not keep up, or dies. `ret_taken` (may be NULL) receives how many
+ * were handed over: ids of nothing are not, nor what was dropped here. Drops are counted (warm_stats.touches_dropped).
  * Returns:  WARM_OK, WARM_E_INVALID and WARM_E_LIMIT (an id is too long): nothing was handed over; WARM_E_ACCESS,
  *           WARM_E_UNAVAILABLE, WARM_E_NOMEM, WARM_E_SYSTEM.
  * Lifetime: nothing is kept.
