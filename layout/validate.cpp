@@ -198,8 +198,7 @@ Verdict validate_status_header(std::span<const std::byte> bytes) noexcept {
     uint32_t format_version;
   } first;
   static_assert(offsetof(StatusPage, magic) == 0 && offsetof(StatusPage, format_version) == 8);
-  if (bytes.size() < sizeof(StatusPage)) return Verdict::truncated;
-  (void)copy_of(bytes, &first);
+  if (bytes.size() < sizeof(StatusPage) || !copy_of(bytes, &first)) return Verdict::truncated;
   if (first.magic != kStatusMagic) return Verdict::bad_magic;
   if (first.format_version != kFormatVersion) return Verdict::unknown_version;
   return Verdict::good;
