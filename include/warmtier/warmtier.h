@@ -33,8 +33,8 @@
  *     later, also of the same thread, and after its process has ended. That the store does not show it is no proof that it will
  *     not come. Whoever must know submits it: a ticket outlives the deadline and gets the answer. Whoever must not be overtaken
  *     by a late request of his own makes all of them with WARM_IF_SEQUENCE: of puts and removes for one sequence one is carried
- *     out at most, and nothing once the record has another. An update gives the record no other one: it keeps none out, so that
- *     who must not lose one puts the record anew instead. Unknown stays unknown after a power cut.
+ *     out at most, and nothing once the record has another. An update leaves the record's sequence as it is and so keeps no later
+ *     request out: whoever must not lose one puts the record anew. Unknown stays unknown after a power cut.
  *  5. A socket's path is not a store: a restored backup, or another directory behind the same path, is another one, with
  *     sequences of its own. Whoever keeps a sequence keeps store_id (warm_info_get) with it. When a daemon that was stopped in
  *     order is followed by one of another store, reads notice (one get in 64 of a thread looks, ten times a second at most, and
