@@ -24,6 +24,11 @@ Exit complain(const char* format, ...) {
   return Exit::failed;
 }
 
+Exit complain_of_usage(const char* what, const base::Error& error) {
+  complain("%s: %s", what, error.text.c_str());
+  return Exit::usage;
+}
+
 Exit exit_of(int code) {
   switch (code) {
     case WARM_E_NOT_FOUND: return Exit::not_found;

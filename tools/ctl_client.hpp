@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.hpp"
 #include "warmtier/warmtier.h"
 
 namespace warmtier::tools {
@@ -23,6 +24,8 @@ struct CtlOptions {
 
 // "warmtierctl: .." on standard error; gives Exit::failed.
 [[gnu::format(printf, 1, 2)]] Exit complain(const char* format, ...);
+// The same of what was asked for in a way that cannot be; gives Exit::usage.
+Exit complain_of_usage(const char* what, const base::Error& error);
 // Says what the library said; the exit code follows from the code.
 Exit complain_about(const char* what, int code);
 Exit exit_of(int code);

@@ -75,7 +75,7 @@ Exit Recaller::find_vector() {
 
 Exit Recaller::run() {
   warm_filter filter;
-  if (const auto status = filter_of(recall_.filter, filter); !status) return complain("recall: %s", status.error().text.c_str());
+  if (const auto status = filter_of(recall_.filter, filter); !status) return complain_of_usage("recall", status.error());
   if (const int code = client_.open(options_); code != WARM_OK) return complain_about("recall", code);
   if (const Exit found = find_vector(); found != Exit::ok) return found;
 

@@ -93,7 +93,7 @@ base::Status Exporter::take(const warm_view& view) {
 
 Exit Exporter::run() {
   warm_filter filter;
-  if (const auto status = filter_of(how_.filter, filter); !status) return complain("export: %s", status.error().text.c_str());
+  if (const auto status = filter_of(how_.filter, filter); !status) return complain_of_usage("export", status.error());
   if (const int code = walk_.open(options_, filter); code != WARM_OK) return complain_about("export", code);
   uint64_t records = 0;
   // For the bar alone; where a damaged record cannot be counted there is none.
@@ -143,7 +143,7 @@ Exit Exporter::run() {
 
 Exit ctl_list(const CtlOptions& options, const CtlList& list) {
   warm_filter filter;
-  if (const auto status = filter_of(list.filter, filter); !status) return complain("list: %s", status.error().text.c_str());
+  if (const auto status = filter_of(list.filter, filter); !status) return complain_of_usage("list", status.error());
   Walk walk;
   if (const int code = walk.open(options, filter); code != WARM_OK) return complain_about("list", code);
   Output output(STDOUT_FILENO, "standard output");
@@ -176,7 +176,7 @@ Exit ctl_list(const CtlOptions& options, const CtlList& list) {
 
 Exit ctl_count(const CtlOptions& options, const CtlCount& count) {
   warm_filter filter;
-  if (const auto status = filter_of(count.filter, filter); !status) return complain("count: %s", status.error().text.c_str());
+  if (const auto status = filter_of(count.filter, filter); !status) return complain_of_usage("count", status.error());
   Client client;
   if (const int code = client.open(options); code != WARM_OK) return complain_about("count", code);
   uint64_t records = 0;

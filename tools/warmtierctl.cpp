@@ -165,11 +165,6 @@ void add_filter(CLI::App& command, CtlFilter& filter) {
   add("--content-bytes", filter.content_bytes, "length of the content; absent content has 0");
 }
 
-void check_filter(const CtlFilter& filter) {
-  warm_filter made;
-  if (const auto status = filter_of(filter, made); !status) throw CLI::ValidationError(status.error().text);
-}
-
 void Table::add_init() {
   auto init = std::make_shared<CtlInit>();
   CLI::App* const command = add<CtlInit>("init", "make a new store", init, ctl_init);
@@ -283,17 +278,14 @@ void Table::add_touch() {
 
 void Table::add_list() {
   auto list = std::make_shared<CtlList>();
-  const auto understood = [](CtlList& given) { check_filter(given.filter); };
-  CLI::App* const command =
-      add<CtlList>("list", "ids, creation times and content lengths, in no order", list, ctl_list, understood);
+  CLI::App* const command = add<CtlList>("list", "ids, creation times and content lengths, in no order", list, ctl_list);
   command->add_option("--limit", list->limit, "so many at most")->type_name("N");
   add_filter(*command, list->filter);
 }
 
 void Table::add_count() {
   auto count = std::make_shared<CtlCount>();
-  const auto understood = [](CtlCount& given) { check_filter(given.filter); };
-  add_filter(*add<CtlCount>("count", "number of memories", count, ctl_count, understood), count->filter);
+  add_filter(*add<CtlCount>("count", "number of memories", count, ctl_count), count->filter);
 }
 
 void Table::add_recall() {
@@ -301,7 +293,6 @@ void Table::add_recall() {
   const auto understood = [](CtlRecall& given) {
     if (given.id.has_value() + given.vector_path.has_value() + given.text.has_value() != 1)
       throw CLI::ValidationError("recall", "give one of ID, --vector and --text");
-    check_filter(given.filter);
   };
   CLI::App* const command = add<CtlRecall>("recall", "the nearest memories, best first", recall, ctl_recall, understood);
   add_given(*command, "ID", recall->id, "near this memory");
@@ -347,9 +338,8 @@ void Table::add_import() {
 
 void Table::add_export() {
   auto how = std::make_shared<CtlExport>();
-  const auto understood = [](CtlExport& given) { check_filter(given.filter); };
   CLI::App* const command =
-      add<CtlExport>("export", "every memory as one JSON object a line, for import to read", how, ctl_export, understood);
+      add<CtlExport>("export", "every memory as one JSON object a line, for import to read", how, ctl_export);
   command->add_option("LINES", how->path, "file of JSON lines; - is standard output (default)")->type_name(kFile);
   command->add_option("--embeddings", how->embeddings_path, "embeddings go to this .npy, a row for each line")->type_name(kFile);
   command->add_flag("--verify", how->verify, "check every record's checksum");
@@ -449,8 +439,9 @@ int run(int argc, char** argv) {
   app.footer(kFooter);
   app.set_version_flag("--version", std::string("warmtierctl ") + warm_version());
   app.failure_message([](const CLI::App* said, const CLI::Error& wrong) {
-    const bool no_command = said->get_subcommands().empty() && !said->remaining().empty();
-    const std::string what = no_command ? "no command '" + said->remaining().front() + "'" : wrong.what();
+    const std::vector<std::string> rest = said->remaining();
+    const bool no_command = said->get_subcommands().empty() && !rest.empty() && !rest.front().starts_with('-');
+    const std::string what = no_command ? "no command '" + rest.front() + "'" : wrong.what();
     return "warmtierctl: " + what + "\nRun with --help for more information.\n";
   });
   app.require_subcommand(1);

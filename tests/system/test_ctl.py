@@ -58,6 +58,8 @@ class WithoutDaemon(unittest.TestCase):
             self.assertEqual(answer.stdout, b'', arguments)
             self.assertTrue(answer.stderr.startswith(b'warmtierctl: '), arguments)
         self.assertIn(b"no command 'nonsense'", run('nonsense').stderr)
+        self.assertIn(b"no command ''", run('').stderr)
+        self.assertNotIn(b'no command', run('--nonsense').stderr)
 
     def test_init_makes_a_store_once(self):
         store = os.path.join(self.directory, 'store')
