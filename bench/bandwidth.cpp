@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <limits>
-#include <memory>
+#include <optional>
 #include <thread>
 
 #include "bench/world.hpp"
@@ -81,7 +81,8 @@ double read_ns(const std::vector<Stretch>& stretches, unsigned rounds, unsigned 
         for (size_t i = first; i < stretches.size(); i += threads)
           keep(ways[way](static_cast<const std::byte*>(stretches[i].bytes), stretches[i].n));
       };
-      const auto own_processors = threads > 1 ? std::make_unique<OwnProcessors>() : nullptr;
+      std::optional<OwnProcessors> own_processors;
+      if (threads > 1) own_processors.emplace();
       const uint64_t from = ticks();
       std::vector<std::thread> others;
       for (unsigned thread = 1; thread < threads; ++thread) others.emplace_back(read, thread);
