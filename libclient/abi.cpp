@@ -595,7 +595,7 @@ int warm_release(warm_client* client, warm_view* view) noexcept {
       if (auto ok = check_client(client); !ok) return report(ok);
       return report(check_struct(view, "view", "WARM_VIEW_INIT"));
     }
-    return report(release(client->client->state(), *view));
+    return release(client->client->state(), *view) ? WARM_OK : say(WARM_E_INVALID, "the view was made by another client");
   });
 }
 

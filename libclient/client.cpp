@@ -647,16 +647,14 @@ bool ClientState::refill(ThreadRecord& me, Link& link) noexcept {
   return me.cells != 0;
 }
 
-void ClientState::give_back_cell(ThreadRecord& me, Link& link, uint32_t cell) noexcept {
+void ClientState::spill(ThreadRecord& me, Link& link, uint32_t cell) noexcept {
   const uint32_t kept = link.pins.kept_by_thread();
   if (me.link != &link || kept == 0) {
     link.pins.give_back(&cell, 1);
     return;
   }
-  if (me.cells >= kept) {
-    const uint32_t all = std::exchange(me.cells, kept / 2);
-    link.pins.give_back(me.magazine + me.cells, all - me.cells);
-  }
+  const uint32_t all = std::exchange(me.cells, kept / 2);
+  link.pins.give_back(me.magazine + me.cells, all - me.cells);
   me.magazine[me.cells++] = cell;
 }
 

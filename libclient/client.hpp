@@ -136,7 +136,15 @@ class ClientState {
   // ---- Pins and counters.
   // A cell in the thread's magazine, of this link. False: all views that a client may hold are out.
   bool refill(ThreadRecord& me, Link& link) noexcept;
-  void give_back_cell(ThreadRecord& me, Link& link, uint32_t cell) noexcept;
+  void give_back_cell(ThreadRecord& me, Link& link, uint32_t cell) noexcept {
+    if (__builtin_expect(me.link == &link && me.cells < link.pins.kept_by_thread(), 1)) {
+      me.magazine[me.cells++] = cell;
+    } else {
+      spill(me, link, cell);
+    }
+  }
+  // For a cell of another link, or one that the magazine has no room for.
+  void spill(ThreadRecord& me, Link& link, uint32_t cell) noexcept;
   static void flush_counters(ThreadRecord& me) noexcept;
   // True: it is time for a tick.
   static bool count_get(ThreadRecord& me) noexcept {

@@ -38,6 +38,7 @@ enum class Want {
 
 // Which record: that of an id ...
 struct ById {
+  static constexpr bool kRowFetched = false;    // it has still to be asked for
   static constexpr bool kOthersCollide = true;  // another one in a cell with this tag is no damage
   const void* id;
   uint32_t id_bytes;
@@ -48,6 +49,7 @@ struct ById {
 };
 // ... or whatever a cell names: then its hash must be one that belongs there.
 struct ByCell {
+  static constexpr bool kRowFetched = false;
   static constexpr bool kOthersCollide = false;
   uint64_t home;
   uint32_t homes_log2;
@@ -116,7 +118,7 @@ inline Place read_record(Source& source, const ClientState& state, const Attachm
     return copy_record<kWant>(source, a, *segment, at.offset_bytes, record);
   }
   const std::byte* from = segment->base + at.offset_bytes;
-  if constexpr (kWant != Want::facts) __builtin_prefetch(from + layout::kCacheLineBytes);
+  if constexpr (kWant != Want::facts) layout::prefetch(from + layout::kCacheLineBytes);
   copy_header(from, record.header);
   record.id = from + sizeof record.header;
   record.embedding = row_at(a, record.slot);
@@ -176,9 +178,9 @@ inline Lookup full_or_over(Source& source, const Attachment& a) noexcept {
 
 inline void prefetch_row(const Attachment& a, uint32_t slot) noexcept {
   const std::byte* row = row_at(a, slot);
-  __builtin_prefetch(row);
-  __builtin_prefetch(row + layout::kCacheLineBytes);
-  __builtin_prefetch(row + a.geometry.row_bytes - layout::kCacheLineBytes);  // mostly on another page: its translation too
+  layout::prefetch(row);
+  layout::prefetch(row + layout::kCacheLineBytes);
+  layout::prefetch(row + a.geometry.row_bytes - layout::kCacheLineBytes);  // mostly on another page: its translation too
 }
 
 // At which distances entries of a home lie: bit d - 1 for d.
@@ -188,9 +190,11 @@ inline uint64_t distances_of(const layout::Bucket& home) noexcept {
 
 // One cell of the index, until it says found, another record, or something that cannot be decided here. A view's pin cell is the
 // last one of the thread's magazine, and stays in it until the record becomes a view (view.hpp).
+// Inlined, because a call with nine arguments costs a get of many 4 ns an id.
 template <Want kWant, typename Source, typename Wanted>
-inline Lookup examine(Source& source, ClientState& state, ThreadRecord& me, const Attachment& a, const uint64_t& cell,
-                      uint64_t key, const Wanted& wanted, Record& record, uint32_t& rounds) noexcept {
+[[gnu::always_inline]] inline Lookup examine(Source& source, ClientState& state, ThreadRecord& me, const Attachment& a,
+                                             const uint64_t& cell, uint64_t key, const Wanted& wanted, Record& record,
+                                             uint32_t& rounds) noexcept {
   using layout::load_acquire;
   for (;;) {
     const uint64_t c = load_acquire(cell);
@@ -203,7 +207,7 @@ inline Lookup examine(Source& source, ClientState& state, ThreadRecord& me, cons
       return source.current(a) ? Lookup::corrupt : Lookup::reattach;
     }
     const layout::SlotLine& line = line_at(a, record.slot);
-    if constexpr (kWant != Want::facts && Source::kInPlace) prefetch_row(a, record.slot);
+    if constexpr (kWant != Want::facts && Source::kInPlace && !Wanted::kRowFetched) prefetch_row(a, record.slot);
     const uint64_t p = source.load(line.put);
     WARM_STEP("client.get_put_loaded");
     const uint64_t d = source.load(line.dead);
@@ -257,8 +261,8 @@ inline Lookup examine(Source& source, ClientState& state, ThreadRecord& me, cons
   }
 }
 
-template <Want kWant, typename Source>
-inline Lookup look_up(Source& source, ClientState& state, ThreadRecord& me, const Attachment& a, const ById& wanted,
+template <Want kWant, typename Source, typename Wanted>
+inline Lookup look_up(Source& source, ClientState& state, ThreadRecord& me, const Attachment& a, const Wanted& wanted,
                       Record& record) noexcept {
   WARM_STEP("client.get_begun");
   const uint32_t tag = layout::tag_of_hash(wanted.hash);
@@ -349,10 +353,10 @@ inline void prefetch_record(const Attachment& a, const SegmentTable& table, uint
   const uint64_t into_line = at.offset_bytes % kLine;
   const std::byte* from = segment->base + at.offset_bytes - into_line;
   const uint64_t end = into_line + sizeof(layout::RecordHeader) + kIdBytesMostly + content_bytes;
-  __builtin_prefetch(from);
-  __builtin_prefetch(from + kLine);
-  if (end > 2 * kLine) __builtin_prefetch(from + 2 * kLine);
-  if (end > 3 * kLine) __builtin_prefetch(from + 3 * kLine);
+  layout::prefetch(from);
+  layout::prefetch(from + kLine);
+  if (end > 2 * kLine) layout::prefetch(from + 2 * kLine);
+  if (end > 3 * kLine) layout::prefetch(from + 3 * kLine);
 }
 
 // Looks an id up until there is an answer. `use(me, a, source, record)` runs inside, when the record was found, and may still

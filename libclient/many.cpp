@@ -1,5 +1,6 @@
 // Gets of many ids. One get waits for memory three or four times in a row; here each of these waits is one for a whole group: all
-// buckets are asked for, then all lines and rows, then all records, and only then is each id looked up, by what looks up one.
+// buckets are asked for, then all lines and rows, then all records, and only then is each id looked up, by what looks up one,
+// beginning with the cell that was seen on the way.
 #include <algorithm>
 
 #include "libclient/reader.hpp"
@@ -9,18 +10,26 @@ namespace warmtier::libclient {
 namespace {
 
 constexpr size_t kGroup = 64;
-constexpr uint32_t kNoSlot = layout::kNoSlot;
 
 bool possible(const warm_id& id) noexcept { return id.data != nullptr && id.bytes - 1 < layout::kIdBytesMax; }
 
-// The slot that a bucket names for this tag at this distance, right or wrong: it is asked for, nothing more.
-uint32_t named_slot(const layout::Bucket& bucket, uint64_t key, uint64_t slots) noexcept {
+// A cell with an id's tag, and its word as it was seen: what it names is asked for, right or wrong, and looked at first.
+struct Candidate {
+  const uint64_t* cell = nullptr;  // null: none
+  uint64_t word = 0;
+};
+Candidate candidate_in(const layout::Bucket& bucket, uint64_t key, uint64_t slots) noexcept {
   for (const uint64_t& cell : bucket.cells) {
     const uint64_t c = layout::load_relaxed(cell);
-    if (layout::cell_matches(c, key)) return layout::cell_slot(c) < slots ? layout::cell_slot(c) : kNoSlot;
+    if (layout::cell_matches(c, key)) return layout::cell_slot(c) < slots ? Candidate{.cell = &cell, .word = c} : Candidate{};
   }
-  return kNoSlot;
+  return {};
 }
+
+// Rows and lines are on the way before it is looked for.
+struct Fetched : ById {
+  static constexpr bool kRowFetched = true;
+};
 
 class Group {
  public:
@@ -28,39 +37,52 @@ class Group {
       : state_(state), a_(a), count_(count), slots_allocated_(allocated_slots(a)) {
     for (size_t i = 0; i < count; ++i) {
       hashes_[i] = possible(ids[i]) ? base::hash64(ids[i].data, ids[i].bytes, a.hash_seed) : 0;
-      __builtin_prefetch(&home(i));
+      layout::prefetch(&home(i));
     }
     ask_for_lines_and_rows();
     ask_for_records();
   }
-  [[nodiscard]] uint64_t hash(size_t i) const noexcept { return hashes_[i]; }
+  Lookup look_up(size_t i, const warm_id& id, InPlace& source, ClientState& state, ThreadRecord& me,
+                 Record& ret_record) const noexcept {
+    const Fetched wanted{{.id = id.data, .id_bytes = static_cast<uint32_t>(id.bytes), .hash = hashes_[i]}};
+    // Found in any cell is found; only what is not has to be looked for in the order of cells.
+    if (const Candidate& candidate = candidates_[i]; candidate.cell != nullptr) {
+      uint32_t rounds = 0;
+      const Lookup verdict = examine<Want::view>(source, state, me, a_, *candidate.cell, layout::cell_key_of(candidate.word),
+                                                 wanted, ret_record, rounds);
+      if (verdict == Lookup::found) return verdict;
+    }
+    return libclient::look_up<Want::view>(source, state, me, a_, wanted, ret_record);
+  }
 
  private:
   [[nodiscard]] const layout::Bucket& home(size_t i) const noexcept {
     return a_.buckets[layout::home_of_hash(hashes_[i], a_.homes_log2)];
   }
-  void found(size_t i, uint32_t slot) noexcept {
-    slots_[i] = slot;
-    if (slot == kNoSlot) return;
-    __builtin_prefetch(&line_at(a_, slot));
+  // Whether there is one; then its line and row are asked for.
+  bool keep(size_t i, const Candidate& candidate) noexcept {
+    candidates_[i] = candidate;
+    if (candidate.cell == nullptr) return false;
+    const uint32_t slot = layout::cell_slot(candidate.word);
+    layout::prefetch(&line_at(a_, slot));
     prefetch_row(a_, slot);
+    return true;
   }
   void ask_for_lines_and_rows() noexcept {
     size_t elsewhere[kGroup];  // not at home; their further buckets are on the way when all homes have been looked at
     size_t n = 0;
     for (size_t i = 0; i < count_; ++i) {
-      const uint32_t slot = named_slot(home(i), layout::cell_key(0, layout::tag_of_hash(hashes_[i])), slots_allocated_);
-      found(i, slot);
-      if (slot != kNoSlot) continue;
+      if (keep(i, candidate_in(home(i), layout::cell_key(0, layout::tag_of_hash(hashes_[i])), slots_allocated_))) continue;
       uint64_t distances = distances_of(home(i));
       if (distances != 0) elsewhere[n++] = i;
-      for (; distances != 0; distances &= distances - 1) __builtin_prefetch(&home(i) + std::countr_zero(distances) + 1);
+      for (; distances != 0; distances &= distances - 1) layout::prefetch(&home(i) + std::countr_zero(distances) + 1);
     }
     for (size_t k = 0; k < n; ++k) {
       const size_t i = elsewhere[k];
-      for (uint64_t distances = distances_of(home(i)); distances != 0 && slots_[i] == kNoSlot; distances &= distances - 1) {
+      for (uint64_t distances = distances_of(home(i)); distances != 0; distances &= distances - 1) {
         const auto distance = static_cast<uint32_t>(std::countr_zero(distances)) + 1;
-        found(i, named_slot((&home(i))[distance], layout::cell_key(distance, layout::tag_of_hash(hashes_[i])), slots_allocated_));
+        const uint64_t key = layout::cell_key(distance, layout::tag_of_hash(hashes_[i]));
+        if (keep(i, candidate_in((&home(i))[distance], key, slots_allocated_))) break;
       }
     }
   }
@@ -68,8 +90,9 @@ class Group {
     const SegmentTable& table = *state_.segments.load(std::memory_order_acquire);
     if (table.tier() != a_.tier) return;
     for (size_t i = 0; i < count_; ++i) {
-      if (slots_[i] == kNoSlot) continue;
-      prefetch_record(a_, table, slots_[i], layout::load_relaxed(line_at(a_, slots_[i]).content_bytes));
+      if (candidates_[i].cell == nullptr) continue;
+      const uint32_t slot = layout::cell_slot(candidates_[i].word);
+      prefetch_record(a_, table, slot, layout::load_relaxed(line_at(a_, slot).content_bytes));
     }
   }
 
@@ -78,7 +101,7 @@ class Group {
   const size_t count_;
   const uint64_t slots_allocated_;
   uint64_t hashes_[kGroup];
-  uint32_t slots_[kGroup];
+  Candidate candidates_[kGroup];
 };
 
 }  // namespace
@@ -100,12 +123,11 @@ void get_many(ClientState& state, const warm_id* ids, size_t count, uint32_t fla
       if (me.link != a->link) state.switch_link(me, *a->link);
       const Group group(state, *a, ids + from, n);
       InPlace source;
+      Record record;
       for (size_t i = 0; i < n; ++i) {
         const warm_id& id = ids[from + i];
         if (!possible(id)) continue;
-        Record record;
-        const ById wanted{.id = id.data, .id_bytes = static_cast<uint32_t>(id.bytes), .hash = group.hash(i)};
-        Lookup verdict = look_up<Want::view>(source, state, me, *a, wanted, record);
+        Lookup verdict = group.look_up(i, id, source, state, me, record);
         if (verdict == Lookup::found) verdict = view_of(state, me, *a, source, flags, record, ret_views[from + i]);
         if (verdict == Lookup::found) {
           ret_codes[from + i] = WARM_OK;

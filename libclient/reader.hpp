@@ -28,8 +28,8 @@ base::Result<Presence> exists(ClientState& state, const void* id, size_t id_byte
 // Leaves a touch of the record for the daemon; a ring without room counts a drop.
 enum class Touched { yes, dropped, absent };
 base::Result<Touched> touch_record(ClientState& state, const void* id, size_t id_bytes);
-// WARM_E_INVALID for another client's view.
-base::Status release(ClientState& state, warm_view& view) noexcept;
+// A view that is held no more is nothing to do. False: it is another client's.
+bool release(ClientState& state, warm_view& view) noexcept;
 // WARM_VIEW_*; WARM_E_STALE for a view from before a fork, a recovery or a lost session.
 base::Result<uint32_t> check_view(ClientState& state, const warm_view& view);
 base::Status read_stats(ClientState& state, warm_stats& ret_stats);

@@ -102,7 +102,7 @@ class Scan::Reader final : public Ids {
     const layout::Locator at = layout::locator_of(locator);
     const SegmentTable::Entry* segment = state_.segments.load(std::memory_order_acquire)->find(at.segment);
     if (segment != nullptr && segment->base != nullptr && at.offset_bytes < segment->bytes) {
-      __builtin_prefetch(segment->base + at.offset_bytes);
+      layout::prefetch(segment->base + at.offset_bytes);
     }
   }
 
@@ -188,8 +188,8 @@ class Scan::Worker {
     count_ = 0;
     for (uint32_t i = 0; i < slots; ++i) {
       if (i % (layout::kPageBytes / sizeof(layout::SlotLine)) == 0) {
-        __builtin_prefetch(lines + i + kLinesAhead);
-        __builtin_prefetch(lines + i + kLinesAhead + 1);
+        layout::prefetch(lines + i + kLinesAhead);
+        layout::prefetch(lines + i + kLinesAhead + 1);
       }
       WARM_STEP("client.recall_next_line");
       const uint64_t put = layout::load_acquire(lines[i].put);
@@ -449,7 +449,7 @@ class Scan::HeldView {
  private:
   void let_go() noexcept {
     if (state_ == nullptr) return;
-    [[maybe_unused]] const auto released = release(*state_, view_);
+    release(*state_, view_);
   }
   ClientState* state_ = nullptr;
   warm_view view_ = WARM_VIEW_INIT;

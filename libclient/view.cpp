@@ -55,20 +55,20 @@ Lookup read_slot(ClientState& state, ThreadRecord& me, const Attachment& a, uint
   return examine_slot<Want::facts>(source, state, me, a, slot, 0, ret_record);
 }
 
-base::Status release(ClientState& state, warm_view& view) noexcept {
-  if (view.internal[kOrigin] != origin_of(state)) return {};  // never filled, released, or of before a fork
-  if (view.internal[kStateId] != state.id) return base::fail(WARM_E_INVALID, "the view was made by another client");
+bool release(ClientState& state, warm_view& view) noexcept {
+  if (view.internal[kOrigin] != origin_of(state)) return true;  // never filled, released, or of before a fork
+  if (view.internal[kStateId] != state.id) return false;
   ThreadRecord& me = state.thread();
   const Held it = held(state, me, view);
   std::memset(view.internal, 0, sizeof view.internal);
-  if (it.link == nullptr) return {};
+  if (it.link == nullptr) return true;
   // The cell goes back only after the pin is gone: its next user must not find his own pin cleared.
   const bool clear_first = WARM_RULE("client.pin_cleared_first");
   if (!clear_first) state.give_back_cell(me, *it.link, it.cell);
   WARM_STEP("client.release_begun");
   layout::store_release(it.link->region().pins[it.cell], 0);
   WARM_FAILPOINT("client.pin_cleared");
-  std::free(std::exchange(it.twin->owned, nullptr));
+  if (__builtin_expect(it.twin->owned != nullptr, 0)) std::free(std::exchange(it.twin->owned, nullptr));
   ++it.twin->serial;
   state.enter(me);
   const uintptr_t named = it.twin->segment.load(std::memory_order_relaxed) & ~kViewCounted;
@@ -86,7 +86,7 @@ base::Status release(ClientState& state, warm_view& view) noexcept {
   if (last) state.drop_segment();
   if (clear_first) state.give_back_cell(me, *it.link, it.cell);
   state.part_if_former(*it.link);
-  return {};
+  return true;
 }
 
 base::Result<uint32_t> check_view(ClientState& state, const warm_view& view) {

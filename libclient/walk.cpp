@@ -128,8 +128,7 @@ class ViewSink {
   [[nodiscard]] size_t taken() const noexcept { return taken_; }
   // Outside, unlike the others: a release goes inside by itself.
   void give_back_to(size_t taken) noexcept {
-    while (taken_ > taken) [[maybe_unused]]
-      const auto released = release(state_, views_[--taken_]);
+    while (taken_ > taken) release(state_, views_[--taken_]);
   }
   Lookup take(Source& source, const Call& call, const Cursor::Entry& entry, Record& record) noexcept {
     if (!filter_.everything()) {
@@ -290,7 +289,7 @@ class Walk {
       for (; lines_ < lines; ++lines_) {
         const uint32_t slot = entries_[lines_].slot;
         if (slot >= slots_) continue;
-        __builtin_prefetch(&line_at(a_, slot));
+        layout::prefetch(&line_at(a_, slot));
         if constexpr (Sink::kRows) prefetch_row(a_, slot);
       }
       for (; records_ < records; ++records_) {

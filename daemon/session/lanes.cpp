@@ -119,8 +119,8 @@ void Channel::look_ahead(uint32_t lane, uint64_t number, Executor& executor, con
     const std::byte* const entry = entries_ + layout::channel_entry_offset(lanes_, lane, n);
     Ahead& ahead = ahead_[lane * layout::kLaneEntries + n % layout::kLaneEntries];
     if (n == number + kEntriesAhead) {
-      __builtin_prefetch(entry);
-      __builtin_prefetch(entry + sizeof(RequestHeader) + uint64_t{limits.dimensions} * sizeof(float));  // a put's id
+      layout::prefetch(entry);
+      layout::prefetch(entry + sizeof(RequestHeader) + uint64_t{limits.dimensions} * sizeof(float));  // a put's id
     } else if (ahead.number == n) {
       executor.foresee_more(ahead.foreseen);
     } else {

@@ -35,7 +35,7 @@ class IndexTable {
   [[nodiscard]] uint64_t used() const noexcept { return used_; }
   [[nodiscard]] uint64_t cells() const noexcept { return homes() * layout::kIndexCells; }
   [[nodiscard]] layout::Bucket& bucket(uint64_t i) const noexcept { return buckets_[i]; }
-  void prefetch(uint64_t hash) const noexcept { __builtin_prefetch(&buckets_[layout::home_of_hash(hash, homes_log2_)]); }
+  void prefetch(uint64_t hash) const noexcept { layout::prefetch(&buckets_[layout::home_of_hash(hash, homes_log2_)]); }
 
   // Visits every entry of a home: visit(place, cell) -> true to stop.
   template <typename Visit>

@@ -102,8 +102,8 @@ void Mutator::fetch_header(uint32_t slot) const {
   const layout::Locator at = layout::locator_of(layout::load_relaxed(tier_.line(slot).locator));
   const Segment* segment = content_.segments().find(at.segment);
   if (segment == nullptr || at.offset_bytes + sizeof(RecordHeader) >= segment->bytes) return;
-  __builtin_prefetch(segment->at(at.offset_bytes));
-  __builtin_prefetch(
+  layout::prefetch(segment->at(at.offset_bytes));
+  layout::prefetch(
       segment->at(at.offset_bytes + sizeof(RecordHeader)));  // the id, which lies in the next line more often than not
 }
 
@@ -225,7 +225,7 @@ Disposition Mutator::put(const Request& asked, const Origin& origin, Answer& ans
   if (next_sequence_ >= layout::kSequenceMax) return refuse(answer, WARM_E_LIMIT, 0, layout::kSequenceMax);
   // Behind the embedding: not under way yet.
   const uint64_t fetched_bytes = asked.staged != nullptr ? 0 : std::min(header.content_bytes, kContentFetchBytes);
-  for (uint64_t i = 0; i < fetched_bytes; i += layout::kCacheLineBytes) __builtin_prefetch(asked.content + i);
+  for (uint64_t i = 0; i < fetched_bytes; i += layout::kCacheLineBytes) layout::prefetch(asked.content + i);
   take_request_id(asked);
 
   std::optional<uint32_t> taken = slots_.take();

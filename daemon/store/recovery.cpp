@@ -340,7 +340,7 @@ base::Status Recovery::scan() {
       if (slot + kPrefetchLines < end) {
         const layout::Locator ahead = layout::locator_of(tier_.line(static_cast<uint32_t>(slot + kPrefetchLines)).locator);
         if (Segment* segment = segments_.find(ahead.segment); segment != nullptr && ahead.offset_bytes < segment->bytes) {
-          __builtin_prefetch(segment->at(ahead.offset_bytes));
+          layout::prefetch(segment->at(ahead.offset_bytes));
         }
       }
       look_at(slot);
