@@ -117,6 +117,7 @@ inline Place read_record(Source& source, const ClientState& state, const Attachm
   if (!Source::kInPlace || __builtin_expect(segment->base == nullptr, 0)) {
     return copy_record<kWant>(source, a, *segment, at.offset_bytes, record);
   }
+  if (__builtin_expect(record.owned != nullptr, 0)) record.owned.reset();  // of an attempt before
   const std::byte* from = segment->base + at.offset_bytes;
   if constexpr (kWant != Want::facts) layout::prefetch(from + layout::kCacheLineBytes);
   copy_header(from, record.header);

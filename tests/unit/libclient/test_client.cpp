@@ -426,6 +426,35 @@ Test(client, content_that_cannot_be_mapped_is_read_into_the_views_own_memory, .d
   cr_assert(libclient::release(state, view));
 }
 
+// What is copied on the way to a record is not the record's.
+Test(client, a_view_keeps_its_map_although_another_record_was_copied_before_it, .disabled = !kAddressSpaceCanEnd) {
+  World world;
+  auto& state = world.open();
+  world.daemon.add_segment(2);
+  world.daemon.put(1, 10, "unmapped", "x", 2);
+  {
+    const NoAddressSpace none;
+    cr_assert_eq(code_of_get(state, "unmapped"), WARM_OK);
+  }
+  world.daemon.put(2, 11, "other", "y", 1);
+  world.daemon.add_segment(3);
+  // Its tag's first cell names the record without a map.
+  world.daemon.home_of("mapped").cells[0] = layout::cell_word(1, 0, layout::tag_of_hash(base::hash64("mapped", 6, kHashSeed)));
+  world.daemon.put(3, 12, "mapped", "z", 3);
+  warm_view view = WARM_VIEW_INIT;
+  cr_assert(get(state, "mapped", view).has_value());
+  const void* content = view.content;
+  cr_assert(content_of(view) == "z");
+  cr_assert(maps_hold(content));
+  world.daemon.unlist_segment(3);
+  world.daemon.raise_segment_epoch();
+  const auto table = state.segments.load();
+  while (state.segments.load() == table) cr_assert_eq(code_of_get(state, "other"), WARM_OK);
+  cr_assert(maps_hold(content), "the view's map went");
+  cr_assert(libclient::release(state, view));
+  cr_assert_not(maps_hold(content));
+}
+
 Test(client, a_put_without_an_answer_is_unknown_and_its_cell_is_not_used_again_before_the_answer) {
   World world;
   auto& state = world.open();
