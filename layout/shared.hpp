@@ -65,11 +65,13 @@ inline void cpu_relax() noexcept {
 #endif
 }
 
-// A line that will be read soon. The compiler's own prefetch is nothing in its eyes: where a function does nothing else, g++ 12
-// drops calls of it.
+// A line that will be read soon. The compiler's own prefetch has no effect that it would know of: g++ 12 drops calls of a
+// function that does nothing else.
 inline void prefetch(const void* line) noexcept {
 #if defined(__x86_64__)
   __asm__ volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(line)));
+#elif defined(__aarch64__)
+  __asm__ volatile("prfm pldl1keep, %0" : : "Q"(*static_cast<const char*>(line)));
 #else
   __builtin_prefetch(line);
 #endif

@@ -72,7 +72,7 @@ constexpr uint32_t cell_tag(uint64_t cell) noexcept { return static_cast<uint32_
 constexpr uint64_t cell_key(uint32_t distance, uint32_t tag) noexcept { return uint64_t{distance} | uint64_t{tag} << 6; }
 constexpr uint64_t cell_key_of(uint64_t cell) noexcept { return cell >> 32; }
 constexpr bool cell_matches(uint64_t cell, uint64_t key) noexcept {
-  return cell >> 32 == key && static_cast<uint32_t>(cell) != 0;
+  return cell_key_of(cell) == key && static_cast<uint32_t>(cell) != 0;
 }
 
 // The smallest table uses the first 12 bits of the hash as home; the tag is the next 26: so doubling reads no record. The home

@@ -38,7 +38,7 @@ enum class Want {
 
 // Which record: that of an id ...
 struct ById {
-  static constexpr bool kRowFetched = false;    // it has still to be asked for
+  static constexpr bool kRowAhead = false;      // its row is asked for when its slot is known
   static constexpr bool kOthersCollide = true;  // another one in a cell with this tag is no damage
   const void* id;
   uint32_t id_bytes;
@@ -49,7 +49,7 @@ struct ById {
 };
 // ... or whatever a cell names: then its hash must be one that belongs there.
 struct ByCell {
-  static constexpr bool kRowFetched = false;
+  static constexpr bool kRowAhead = true;  // a walk has asked for it
   static constexpr bool kOthersCollide = false;
   uint64_t home;
   uint32_t homes_log2;
@@ -117,7 +117,8 @@ inline Place read_record(Source& source, const ClientState& state, const Attachm
   if (!Source::kInPlace || __builtin_expect(segment->base == nullptr, 0)) {
     return copy_record<kWant>(source, a, *segment, at.offset_bytes, record);
   }
-  if (__builtin_expect(record.owned != nullptr, 0)) record.owned.reset();  // of an attempt before
+  if (__builtin_expect(record.owned != nullptr, 0))
+    record.owned.reset();  // of an earlier attempt, or of an earlier id of a group
   const std::byte* from = segment->base + at.offset_bytes;
   if constexpr (kWant != Want::facts) layout::prefetch(from + layout::kCacheLineBytes);
   copy_header(from, record.header);
@@ -208,7 +209,7 @@ template <Want kWant, typename Source, typename Wanted>
       return source.current(a) ? Lookup::corrupt : Lookup::reattach;
     }
     const layout::SlotLine& line = line_at(a, record.slot);
-    if constexpr (kWant != Want::facts && Source::kInPlace && !Wanted::kRowFetched) prefetch_row(a, record.slot);
+    if constexpr (kWant != Want::facts && Source::kInPlace && !Wanted::kRowAhead) prefetch_row(a, record.slot);
     const uint64_t p = source.load(line.put);
     WARM_STEP("client.get_put_loaded");
     const uint64_t d = source.load(line.dead);
@@ -262,8 +263,8 @@ template <Want kWant, typename Source, typename Wanted>
   }
 }
 
-template <Want kWant, typename Source, typename Wanted>
-inline Lookup look_up(Source& source, ClientState& state, ThreadRecord& me, const Attachment& a, const Wanted& wanted,
+template <Want kWant, typename Source>
+inline Lookup look_up(Source& source, ClientState& state, ThreadRecord& me, const Attachment& a, const ById& wanted,
                       Record& record) noexcept {
   WARM_STEP("client.get_begun");
   const uint32_t tag = layout::tag_of_hash(wanted.hash);

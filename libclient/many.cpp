@@ -10,6 +10,7 @@ namespace warmtier::libclient {
 namespace {
 
 constexpr size_t kGroup = 64;
+static_assert(kMagazineCells >= kGroup, "a group and its releases take no lock");
 
 bool possible(const warm_id& id) noexcept { return id.data != nullptr && id.bytes - 1 < layout::kIdBytesMax; }
 
@@ -26,9 +27,8 @@ Candidate candidate_in(const layout::Bucket& bucket, uint64_t key, uint64_t slot
   return {};
 }
 
-// Rows and lines are on the way before it is looked for.
-struct Fetched : ById {
-  static constexpr bool kRowFetched = true;
+struct ByIdAhead : ById {
+  static constexpr bool kRowAhead = true;
 };
 
 class Group {
@@ -44,15 +44,13 @@ class Group {
   }
   Lookup look_up(size_t i, const warm_id& id, InPlace& source, ClientState& state, ThreadRecord& me,
                  Record& ret_record) const noexcept {
-    const Fetched wanted{{.id = id.data, .id_bytes = static_cast<uint32_t>(id.bytes), .hash = hashes_[i]}};
-    // Found in any cell is found; only what is not has to be looked for in the order of cells.
-    if (const Candidate& candidate = candidates_[i]; candidate.cell != nullptr) {
-      uint32_t rounds = 0;
-      const Lookup verdict = examine<Want::view>(source, state, me, a_, *candidate.cell, layout::cell_key_of(candidate.word),
-                                                 wanted, ret_record, rounds);
-      if (verdict == Lookup::found) return verdict;
-    }
-    return libclient::look_up<Want::view>(source, state, me, a_, wanted, ret_record);
+    const ByIdAhead wanted{{.id = id.data, .id_bytes = static_cast<uint32_t>(id.bytes), .hash = hashes_[i]}};
+    const Candidate& candidate = candidates_[i];
+    if (candidate.cell == nullptr) return libclient::look_up<Want::view, InPlace>(source, state, me, a_, wanted, ret_record);
+    // A record counts in whichever cell it is found; `next`, hardly ever, says nothing of the cells that were not looked at.
+    uint32_t rounds = 0;
+    return examine<Want::view>(source, state, me, a_, *candidate.cell, layout::cell_key_of(candidate.word), wanted, ret_record,
+                               rounds);
   }
 
  private:

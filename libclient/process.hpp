@@ -38,7 +38,7 @@ uint64_t next_identity() noexcept;
 bool register_membarrier() noexcept;
 void membarrier_all_threads() noexcept;
 
-constexpr uint32_t kMagazineCells = 64;  // what a group of gets in one call takes, and its releases bring back
+constexpr uint32_t kMagazineCells = 64;  // at most; what a group of gets in one call takes and its releases bring back
 constexpr uint32_t kGetsPerTick = 64;
 
 // One thread in one client. Written by its thread; `inside` is read by a thread that wants to free something.

@@ -28,7 +28,7 @@ base::Result<Presence> exists(ClientState& state, const void* id, size_t id_byte
 // Leaves a touch of the record for the daemon; a ring without room counts a drop.
 enum class Touched { yes, dropped, absent };
 base::Result<Touched> touch_record(ClientState& state, const void* id, size_t id_bytes);
-// A view that is held no more is nothing to do. False: it is another client's.
+// Nothing happens to a view that is not held any more. False: it is another client's.
 bool release(ClientState& state, warm_view& view) noexcept;
 // WARM_VIEW_*; WARM_E_STALE for a view from before a fork, a recovery or a lost session.
 base::Result<uint32_t> check_view(ClientState& state, const warm_view& view);

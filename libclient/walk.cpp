@@ -149,7 +149,6 @@ class ViewSink {
  private:
   template <typename If>
   Lookup take_if(Source& source, const Call& call, const Cursor::Entry& entry, Record& record, If&& same) noexcept {
-    record.owned.reset();
     Lookup verdict = examine_entry<kWant>(source, call, entry, record);
     if (verdict != Lookup::found) return verdict;
     if (!same(record) || !filter_.passes(record)) {
@@ -270,7 +269,7 @@ class Walk {
       for (const uint64_t& cell : bucket[distance].cells) {
         const uint64_t c = layout::load_acquire(cell);
         if (static_cast<uint32_t>(c) == 0 || layout::cell_distance(c) != distance) continue;
-        entries.push_back({.cell = &cell, .home = home, .key = c >> 32, .slot = layout::cell_slot(c)});
+        entries.push_back({.cell = &cell, .home = home, .key = layout::cell_key_of(c), .slot = layout::cell_slot(c)});
       }
       if (distances == 0) break;
       distance = static_cast<uint64_t>(std::countr_zero(distances)) + 1;
@@ -324,7 +323,6 @@ class Walk {
   // There is room for all of them, so their order does not matter.
   Lookup whole_home(Source& source, const Call& call, std::span<const Entry> entries) {
     for (const Entry& entry : entries) {
-      scratch_.owned.reset();
       const Lookup verdict = sink_.take(source, call, entry, scratch_);
       if (verdict == Lookup::found || verdict == Lookup::next) continue;
       if (!is_damage(verdict)) return stand_before(verdict, scratch_, {});
@@ -369,7 +367,6 @@ class Walk {
       if (sink_.room() == 0) return Lookup::found;
       if (one.damaged) return stand_before(one.verdict, one.facts, {.hash = one.hash, .damage_seen = true});
       Position behind{.hash = one.hash, .id = std::string(id_of(one.facts))};
-      scratch_.owned.reset();
       const Lookup verdict = sink_.take_known(source, call, *one.entry, one.facts, scratch_);
       if (verdict != Lookup::found && verdict != Lookup::next) return stand_before(verdict, one.facts, std::move(behind));
       position = std::move(behind);

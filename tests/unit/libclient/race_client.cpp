@@ -1,11 +1,13 @@
 // Threads of one client, for the thread sanitizer: a plain program, since Criterion cannot run there. Indexes, tables of segments
 // and maps are taken out of use while readers are inside them and while views stand in them; writers share lanes and cells.
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -51,6 +53,20 @@ void read(libclient::ClientState& state, const std::atomic<bool>& stop, std::ato
     newest = view.sequence;
     require(shows_itself(view), "a view shows one record");
     require(libclient::exists(state, "none", 4) == Presence::absent, "what is not there is not found");
+    warm_id ids[] = {{.data = "moves", .bytes = 5}, {.data = "none", .bytes = 4}, {.data = "moves", .bytes = 5}};
+    warm_view views[] = {WARM_VIEW_INIT, WARM_VIEW_INIT, WARM_VIEW_INIT};
+    int32_t codes[std::size(ids)];
+    std::optional<base::Error> error;
+    libclient::get_many(state, ids, std::size(ids), 0, views, codes, error);
+    require(!error, error ? error->text.c_str() : "");
+    require(codes[0] == WARM_OK && codes[1] == WARM_E_NOT_FOUND && codes[2] == WARM_OK,
+            "of many, those that are there are found");
+    for (const unsigned i : {0U, 2U}) {
+      require(views[i].sequence >= newest, "no older record comes after a newer one, also of many");
+      require(shows_itself(views[i]), "a view of many shows one record");
+      require(libclient::release(state, views[i]), "a view of many is released");
+    }
+    newest = std::max(views[0].sequence, views[2].sequence);
     require(libclient::release(state, held), "a view is released");
     require(shows_itself(view), "a view stays what it was");
     held = view;

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -323,6 +324,28 @@ Test(client, a_new_session_has_a_grant_of_its_own_beside_views_of_the_one_before
   cr_assert_eq(code_of_get(state, "id"), WARM_OK);
 }
 
+// Cells of both have the same numbers, and grants this large let a thread keep cells for its next views.
+Test(client, a_cell_of_the_session_before_is_none_of_the_new_one) {
+  World world;
+  world.daemon.put(1, 10, "id", "x");
+  auto& state = world.open();
+  std::vector<warm_view> old(5, warm_view WARM_VIEW_INIT);
+  for (warm_view& view : old) cr_assert(get(state, "id", view).has_value());
+  world.daemon.set_resume(false);
+  world.daemon.hang_up();
+  layout::store_seq_cst(world.daemon.generation().generation, 0x3333);
+  std::vector<warm_view> now(3, warm_view WARM_VIEW_INIT);
+  for (warm_view& view : now) cr_assert(get(state, "id", view).has_value());
+  for (warm_view& view : old) cr_assert(libclient::release(state, view));
+  now.resize(200, warm_view WARM_VIEW_INIT);
+  for (size_t i = 3; i < now.size(); ++i) cr_assert(get(state, "id", now[i]).has_value());
+  const auto& pins = world.daemon.session(1).pins;
+  cr_assert_eq(std::count(std::begin(pins), std::end(pins), 2U), 200, "two views stand in one cell");
+  for (warm_view& view : now) cr_assert(libclient::release(state, view));
+  cr_assert_eq(std::count(std::begin(pins), std::end(pins), 0U), static_cast<ptrdiff_t>(std::size(pins)));
+  cr_assert_eq(state.views_out(), 0);
+}
+
 Test(client, a_daemon_that_takes_a_session_back_with_another_grant_is_not_believed) {
   World world;
   world.daemon.put(1, 10, "id", "x");
@@ -404,7 +427,9 @@ class NoAddressSpace {
     const rlimit none{.rlim_cur = 1, .rlim_max = limit_.rlim_max};
     cr_assert_eq(::setrlimit(RLIMIT_AS, &none), 0);
   }
-  ~NoAddressSpace() { ::setrlimit(RLIMIT_AS, &limit_); }
+  ~NoAddressSpace() { cr_expect_eq(::setrlimit(RLIMIT_AS, &limit_), 0); }
+  NoAddressSpace(const NoAddressSpace&) = delete;
+  NoAddressSpace& operator=(const NoAddressSpace&) = delete;
 
  private:
   rlimit limit_{};
@@ -636,7 +661,7 @@ Test(client, many_at_once_count_and_touch_as_one_by_one) {
   cr_assert_eq(state.views_out(), 0);
 }
 
-// The cell that is seen first on the way names another record, a slot that there is not, or a damaged one.
+// The cell that is seen first on the way names another record, a slot that there is not, or a damaged record.
 Test(client, many_at_once_are_found_behind_cells_with_their_tags) {
   World world;
   auto& state = world.open();
