@@ -4,7 +4,8 @@
 // One row and one query; the sum of squares too unless these are distances. Four sums of each, against the latency of an
 // addition.
 template <bool kDistance>
-[[WARM_TARGET, WARM_INLINE]] inline void one(const float* x, const float* y, size_t floats, float* ret_pair, float* ret_square) {
+[[WARM_TARGET, WARM_INLINE]] inline void one(const float* x, const float* y, size_t floats, const float* ahead, float* ret_pair,
+                                             float* ret_square) {
   constexpr size_t kSums = 4;
   Vector pairs[kSums];
   Vector squares[kSums];
@@ -12,6 +13,10 @@ template <bool kDistance>
   for (size_t s = 0; s < kSums; ++s) pairs[s] = squares[s] = zero();
   size_t i = 0;
   for (; i + kSums * kWidth <= floats; i += kSums * kWidth) {
+#pragma GCC unroll 4
+    for (size_t s = 0; s < kSums; s += kAlignment / sizeof(Vector)) {
+      __builtin_prefetch(ahead + i + s * kWidth);
+    }
 #pragma GCC unroll 4
     for (size_t s = 0; s < kSums; ++s) {
       const Vector v = load(x + i + s * kWidth);
@@ -111,10 +116,11 @@ template <bool kDistance>
 [[WARM_TARGET, WARM_INLINE]] inline void all_pairs(const Batch& batch, float* ret_pairs, float* ret_squares) {
   size_t r = 0;
   if (batch.query_count == 1) {
-    const Ahead ahead(batch);
+    const size_t lead = (kFloatsAhead + batch.floats - 1) / batch.floats;
     for (; r < batch.row_count; ++r) {
-      ahead.take(r);
-      one<kDistance>(batch.rows[r], batch.queries[0], batch.floats, ret_pairs + r, kDistance ? nullptr : ret_squares + r);
+      const float* const row = batch.rows[r];
+      const float* const ahead = r + lead < batch.row_count + batch.following ? batch.rows[r + lead] : row;
+      one<kDistance>(row, batch.queries[0], batch.floats, ahead, ret_pairs + r, kDistance ? nullptr : ret_squares + r);
     }
     return;
   }

@@ -15,39 +15,9 @@ namespace {
 
 #define WARM_INLINE gnu::always_inline
 
-// The processor follows a stretch of memory by itself, but not from one page to the next: there it stands still for the time of a
-// miss. So the first lines of each page, and of each row that does not lie behind the one before, are asked for some rows early.
-// Lines in the midst of a page are left alone: the processor would follow from there, and meet the page's first lines unprepared.
-constexpr size_t kBytesAhead = 8192;
-constexpr size_t kPageBytes = 4096;
-constexpr size_t kLinesAhead = 4;
-
-class Ahead {
- public:
-  [[WARM_INLINE]] inline explicit Ahead(const Batch& batch)
-      : rows_(batch.rows),
-        count_(batch.row_count + batch.following),
-        bytes_(batch.floats * sizeof(float)),
-        lead_((kBytesAhead + bytes_ - 1) / bytes_) {}
-  // Called for each row when it is taken.
-  [[WARM_INLINE]] inline void take(size_t row) const {
-    if (row + lead_ >= count_) return;
-    const auto at = reinterpret_cast<uintptr_t>(rows_[row + lead_]);
-    if (at != reinterpret_cast<uintptr_t>(rows_[row + lead_ - 1]) + bytes_) ask(at);
-    for (uintptr_t page = (at + kPageBytes - 1) / kPageBytes * kPageBytes; page < at + bytes_; page += kPageBytes) {
-      ask(page);
-    }
-  }
-
- private:
-  [[WARM_INLINE]] static inline void ask(uintptr_t from) {
-    for (size_t line = 0; line < kLinesAhead; ++line) __builtin_prefetch(reinterpret_cast<const char*>(from) + line * kAlignment);
-  }
-  const float* const* rows_;
-  size_t count_;
-  size_t bytes_;  // of a row
-  size_t lead_;  // rows
-};
+// The processor follows a stretch of memory by itself, but not from one page to the next, and not to a row that lies elsewhere:
+// there it stands still for the time of a miss. So one query alone asks for each line of the row that comes so many floats later.
+constexpr size_t kFloatsAhead = 1536;
 
 // ---- AVX2 ---------------------------------------------------------------------------------------------------------------------
 
