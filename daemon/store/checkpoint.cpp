@@ -109,12 +109,17 @@ void Checkpoint::store_superblock() {
 
 bool Checkpoint::step() {
   if (state_ == State::idle) return false;
-  submit_some();
   std::array<io::Completion, 32> completions{};
-  const size_t n = io_.reap(completions);
-  for (size_t i = 0; i < n; ++i) {
-    --outstanding_;
-    if (completions[i].result < 0) fail(state_ == State::data ? "sync of data" : "sync of the superblock", completions[i].result);
+  // Until there is none: the store thread has cleared the event, and what was left would wake nobody.
+  for (;;) {
+    submit_some();
+    const size_t n = io_.reap(completions);
+    if (n == 0) break;
+    for (size_t i = 0; i < n; ++i) {
+      --outstanding_;
+      if (completions[i].result < 0)
+        fail(state_ == State::data ? "sync of data" : "sync of the superblock", completions[i].result);
+    }
   }
   if (outstanding_ > 0 || !queue_.empty()) {
     if (!error_) return false;

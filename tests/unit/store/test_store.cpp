@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -117,6 +118,24 @@ Test(store, a_segment_without_a_live_record_goes_after_a_checkpoint) {
   w.checkpoint();
   cr_assert_leq(w.store->status().segments, 2);
   cr_assert_eq(w.get("id7")->content, big);
+}
+
+// Each segment is an operation; what is over and not looked at makes no event any more.
+Test(store, a_checkpoint_of_many_segments_leaves_nothing_that_would_wake_nobody) {
+  World w;
+  w.device_at_once = true;
+  w.start();
+  const std::string big(60000, 'x');
+  for (uint32_t i = 0; i < 150; ++i) w.put("id" + std::to_string(i), i, big);
+  w.settle();
+  const uint64_t before = w.store->status().checkpoints;
+  w.store->request_checkpoint();
+  for (;;) {
+    const bool at_once = w.store->wake_at_ns() == 0;
+    if (w.store->status().checkpoints != before) break;
+    pollfd event{.fd = w.store->event_fd(), .events = POLLIN, .revents = 0};
+    cr_assert(at_once || ::poll(&event, 1, 2000) == 1, "the store thread would sleep for ever");
+  }
 }
 
 Test(store, content_larger_than_a_segment_gets_one_of_its_own) {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -119,26 +120,31 @@ class Device {
 
 namespace {
 
-// Ends with EIO when it is told to, and tells a Device what is durable.
+// Ends with EIO when it is told to, and tells a Device what is durable. Or all operations in flight are over at the same time:
+// one event says so, and comes before they are reaped.
 class WatchedIo final : public daemon::io::Io {
  public:
-  WatchedIo(std::unique_ptr<daemon::io::Io> inner, const bool& fails, Device* device)
-      : inner_(std::move(inner)), fails_(fails), device_(device) {}
+  WatchedIo(std::unique_ptr<daemon::io::Io> inner, const bool& fails, const bool& at_once, Device* device)
+      : inner_(std::move(inner)), fails_(fails), at_once_(at_once), device_(device) {}
   base::Status submit(const daemon::io::Operation& operation) override {
     auto status = inner_->submit(operation);
     if (status && device_ != nullptr) device_->asked(operation);
     return status;
   }
   size_t reap(std::span<daemon::io::Completion> ret_completions) noexcept override {
-    const size_t count = inner_->reap(ret_completions);
+    if (at_once_) await_all();
+    size_t count = std::min(over_.size(), ret_completions.size());
+    std::copy_n(over_.begin(), count, ret_completions.begin());
+    over_.erase(over_.begin(), over_.begin() + static_cast<ptrdiff_t>(count));
+    count += inner_->reap(ret_completions.subspan(count));
     for (auto& completion : ret_completions.first(count)) {
       completion.result = fails_ ? -EIO : completion.result;
       if (device_ != nullptr && completion.result >= 0) device_->done(completion.token);
     }
     return count;
   }
-  [[nodiscard]] bool ready() const noexcept override { return inner_->ready(); }
-  [[nodiscard]] size_t in_flight() const noexcept override { return inner_->in_flight(); }
+  [[nodiscard]] bool ready() const noexcept override { return !over_.empty() || inner_->ready(); }
+  [[nodiscard]] size_t in_flight() const noexcept override { return over_.size() + inner_->in_flight(); }
   [[nodiscard]] int completion_fd() const noexcept override { return inner_->completion_fd(); }
   base::Status hold(int fd) override { return inner_->hold(fd); }
   daemon::io::BufferPool& buffers() noexcept override { return inner_->buffers(); }
@@ -147,8 +153,19 @@ class WatchedIo final : public daemon::io::Io {
   [[nodiscard]] std::string describe() const override { return inner_->describe(); }
 
  private:
+  void await_all() noexcept {
+    while (inner_->in_flight() > 0) {
+      WARM_ASSERT(inner_->wait(base::Deadline::never()).has_value());
+      std::array<daemon::io::Completion, 32> some{};
+      const size_t count = inner_->reap(some);
+      over_.insert(over_.end(), some.begin(), some.begin() + count);
+    }
+    clear_completion_fd();
+  }
   std::unique_ptr<daemon::io::Io> inner_;
   const bool& fails_;
+  const bool& at_once_;
+  std::vector<daemon::io::Completion> over_;
   Device* device_;
 };
 
@@ -178,7 +195,8 @@ World::~World() {
 
 void World::start(const daemon::store::Options& options) {
   device_fails = false;
-  io_ = std::make_unique<WatchedIo>(must(daemon::io::open_io(daemon::io::Choice::automatic)), device_fails, device_.get());
+  io_ = std::make_unique<WatchedIo>(must(daemon::io::open_io(daemon::io::Choice::automatic)), device_fails, device_at_once,
+                                    device_.get());
   store = must(daemon::store::Store::open(directory_, options, *io_));
   store->set_pin_source(&pins);
   store->open_generation();

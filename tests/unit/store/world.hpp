@@ -75,6 +75,7 @@ class World {
   uint64_t cut_power(support::Chance& chance);
 
   Pins pins;
+  bool device_at_once = false;  // whatever is in flight is over at the same time
   bool device_fails = false;  // from now on every operation of the device ends with EIO
   std::unique_ptr<daemon::store::Store> store;
 
