@@ -65,8 +65,8 @@ inline void cpu_relax() noexcept {
 #endif
 }
 
-// A line that will be read soon. The compiler's own prefetch has no effect that it would know of: g++ 12 drops calls of a
-// function that does nothing else.
+// A line that will be read soon. The compiler does not count its own prefetch as an effect: g++ 12 drops calls of a function that
+// does nothing else.
 inline void prefetch(const void* line) noexcept {
 #if defined(__x86_64__)
   __asm__ volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(line)));

@@ -1,6 +1,6 @@
 // Gets of many ids. One get waits for memory three or four times in a row; here each of these waits is one for a whole group: all
-// buckets are asked for, then all lines and rows, then all records, and only then is each id looked up, by what looks up one,
-// beginning with the cell that was seen on the way.
+// buckets are asked for, then all lines and rows, then all records, and only then is each id looked up, by what looks up one, in
+// the cell that was seen on the way. What cannot be decided there is got by itself.
 #include <algorithm>
 
 #include "libclient/reader.hpp"
@@ -10,7 +10,7 @@ namespace warmtier::libclient {
 namespace {
 
 constexpr size_t kGroup = 64;
-static_assert(kMagazineCells >= kGroup, "a group and its releases take no lock");
+static_assert(kMagazineCells >= kGroup, "with the largest grant a group and its releases take no lock");
 
 bool possible(const warm_id& id) noexcept { return id.data != nullptr && id.bytes - 1 < layout::kIdBytesMax; }
 
@@ -47,7 +47,8 @@ class Group {
     const ByIdAhead wanted{{.id = id.data, .id_bytes = static_cast<uint32_t>(id.bytes), .hash = hashes_[i]}};
     const Candidate& candidate = candidates_[i];
     if (candidate.cell == nullptr) return libclient::look_up<Want::view, InPlace>(source, state, me, a_, wanted, ret_record);
-    // A record counts in whichever cell it is found; `next`, hardly ever, says nothing of the cells that were not looked at.
+    // A record counts in whichever cell it is found. `next` is rare and says nothing about other cells: the id is got by itself
+    // then.
     uint32_t rounds = 0;
     return examine<Want::view>(source, state, me, a_, *candidate.cell, layout::cell_key_of(candidate.word), wanted, ret_record,
                                rounds);

@@ -13,7 +13,7 @@
 namespace warmtier::libclient {
 namespace {
 
-constexpr uint32_t kThreadsProvidedFor = 1024;  // so many that keep cells leave some to others
+constexpr uint32_t kThreadsProvidedFor = 1024;  // so many together keep no more than was granted
 
 size_t twin_bytes(uint32_t views) noexcept { return size_t{views} * sizeof(ViewTwin); }
 

@@ -1,8 +1,9 @@
 // No header: the part of kernels_x86.cpp that is the same for every vector type, included once in each of its namespaces. There
-// stand Vector and Doubles with their operations, kWidth, kTileRows, kTileQueries, and WARM_TARGET.
+// stand Vector and Doubles with their operations, kWidth, kTileRows, kTileQueries, and WARM_TARGET; kFloatsAhead and WARM_INLINE
+// are of the file.
 
 // One row and one query; the sum of squares too unless these are distances. Four sums of each, against the latency of an
-// addition.
+// addition. `ahead` is a row to ask for meanwhile; the row itself where none comes.
 template <bool kDistance>
 [[WARM_TARGET, WARM_INLINE]] inline void one(const float* x, const float* y, size_t floats, const float* ahead, float* ret_pair,
                                              float* ret_square) {
@@ -29,6 +30,7 @@ template <bool kDistance>
       }
     }
   }
+  for (size_t line = i; line < floats; line += kAlignment / sizeof(float)) __builtin_prefetch(ahead + line);
   for (; i < floats; i += kWidth) {
     const Vector v = load(x + i);
     if constexpr (kDistance) {

@@ -63,7 +63,7 @@ Test(pins, no_cell_is_handed_out_beyond_what_was_granted) {
     while (const uint32_t count = pins.take(cells, 100)) seen.insert(cells, cells + count);
     cr_assert(seen.size() == granted && *seen.rbegin() == granted - 1, "%zu of %u", seen.size(), granted);
     cr_assert_eq(session.header.pins_high, granted);
-    cr_assert_leq(pins.kept_by_thread() * 1024, granted, "threads keep what others need");
+    cr_assert_leq(pins.kept_by_thread() * 1024, granted, "threads together keep more than was granted");
   }
 }
 

@@ -2,6 +2,7 @@
 // vector/kernels.hpp states, and not much looser than needed.
 #include <criterion/criterion.h>
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -196,6 +197,37 @@ Test(kernels, every_count_of_rows_and_queries_is_served_and_nothing_beyond_it) {
         kernels->distances(batch, distances.data());
         for (size_t i = 0; i < row_count * query_count; ++i) cr_assert(std::isfinite(distances[i]));
         cr_assert(std::isnan(distances.back()));
+      }
+    }
+  }
+}
+
+// The pointers end where the rows end: a look at one more is one that the address sanitizer sees.
+Test(kernels, one_query_asks_for_no_row_beyond_those_that_follow) {
+  for (const uint32_t dimensions : {16U, 768U, 4096U}) {
+    Rows rows(10, dimensions);
+    Rows query(1, dimensions);
+    rows.fill([](size_t, uint32_t) { return chance.in_unit(); });
+    query.fill([](size_t, uint32_t) { return chance.in_unit(); });
+    for (const Kernels* kernels : all_kernels()) {
+      for (size_t count = 1; count <= 10; ++count) {
+        const auto pointers = std::make_unique<const float*[]>(count);
+        std::copy_n(rows.pointers(), count, pointers.get());
+        for (size_t following = 0; following < count; ++following) {
+          const Batch batch{.rows = pointers.get(),
+                            .row_count = count - following,
+                            .following = following,
+                            .queries = query.pointers(),
+                            .query_count = 1,
+                            .floats = rows.floats};
+          float products[10];
+          float squares[10];
+          kernels->products(batch, products, squares);
+          float distances[10];
+          kernels->distances(batch, distances);
+          for (size_t r = 0; r < batch.row_count; ++r)
+            cr_assert(std::isfinite(products[r]) && std::isfinite(squares[r]) && std::isfinite(distances[r]));
+        }
       }
     }
   }
