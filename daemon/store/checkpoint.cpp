@@ -82,7 +82,9 @@ void Checkpoint::collect() {
 void Checkpoint::submit_some() {
   while (!queue_.empty() && io_.in_flight() < io::kInFlightMax / 2) {
     if (auto status = io_.submit(queue_.back()); !status) {
-      if (status.error().code != WARM_E_BUSY) error_ = std::move(status).error();
+      if (status.error().code == WARM_E_BUSY) return;
+      error_ = std::move(status).error();
+      queue_.clear();
       return;
     }
     queue_.pop_back();
@@ -120,12 +122,9 @@ bool Checkpoint::step() {
       if (completions[i].result < 0)
         fail(state_ == State::data ? "sync of data" : "sync of the superblock", completions[i].result);
     }
+    if (error_) queue_.clear();  // nothing more is asked for
   }
-  if (outstanding_ > 0 || !queue_.empty()) {
-    if (!error_) return false;
-    queue_.clear();
-    if (outstanding_ > 0) return false;
-  }
+  if (outstanding_ > 0 || !queue_.empty()) return false;
   if (error_) {
     state_ = State::idle;
     WARM_PROBE(checkpoint_end, superblock_.checkpoint_sequence, error_->code);

@@ -138,6 +138,20 @@ Test(store, a_checkpoint_of_many_segments_leaves_nothing_that_would_wake_nobody)
   }
 }
 
+// More operations than are in flight at once: the rest is not handed in when the first have failed.
+Test(store, a_checkpoint_that_failed_asks_for_nothing_more) {
+  World w;
+  w.device_at_once = true;
+  w.start();
+  const std::string big(60000, 'x');
+  for (uint32_t i = 0; i < 200; ++i) w.put("id" + std::to_string(i), i, big);
+  w.device_fails = true;
+  w.store->request_checkpoint();
+  w.settle();
+  cr_assert(w.store->io_error().has_value());
+  cr_assert_eq(w.device_asked_after_failure, 0);
+}
+
 Test(store, content_larger_than_a_segment_gets_one_of_its_own) {
   World w;
   w.start();

@@ -124,9 +124,11 @@ namespace {
 // one event says so, and comes before they are reaped.
 class WatchedIo final : public daemon::io::Io {
  public:
-  WatchedIo(std::unique_ptr<daemon::io::Io> inner, const bool& fails, const bool& at_once, Device* device)
-      : inner_(std::move(inner)), fails_(fails), at_once_(at_once), device_(device) {}
+  WatchedIo(std::unique_ptr<daemon::io::Io> inner, const bool& fails, const bool& at_once, uint64_t& asked_after_failure,
+            Device* device)
+      : inner_(std::move(inner)), fails_(fails), at_once_(at_once), asked_after_failure_(asked_after_failure), device_(device) {}
   base::Status submit(const daemon::io::Operation& operation) override {
+    if (told_) ++asked_after_failure_;
     auto status = inner_->submit(operation);
     if (status && device_ != nullptr) device_->asked(operation);
     return status;
@@ -139,6 +141,7 @@ class WatchedIo final : public daemon::io::Io {
     count += inner_->reap(ret_completions.subspan(count));
     for (auto& completion : ret_completions.first(count)) {
       completion.result = fails_ ? -EIO : completion.result;
+      told_ = told_ || fails_;
       if (device_ != nullptr && completion.result >= 0) device_->done(completion.token);
     }
     return count;
@@ -165,6 +168,8 @@ class WatchedIo final : public daemon::io::Io {
   std::unique_ptr<daemon::io::Io> inner_;
   const bool& fails_;
   const bool& at_once_;
+  uint64_t& asked_after_failure_;
+  bool told_ = false;  // of a failure
   std::vector<daemon::io::Completion> over_;
   Device* device_;
 };
@@ -196,7 +201,7 @@ World::~World() {
 void World::start(const daemon::store::Options& options) {
   device_fails = false;
   io_ = std::make_unique<WatchedIo>(must(daemon::io::open_io(daemon::io::Choice::automatic)), device_fails, device_at_once,
-                                    device_.get());
+                                    device_asked_after_failure, device_.get());
   store = must(daemon::store::Store::open(directory_, options, *io_));
   store->set_pin_source(&pins);
   store->open_generation();

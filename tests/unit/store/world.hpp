@@ -76,6 +76,7 @@ class World {
 
   Pins pins;
   bool device_at_once = false;  // whatever is in flight is over at the same time
+  uint64_t device_asked_after_failure = 0;  // operations that were handed in although the store knew
   bool device_fails = false;  // from now on every operation of the device ends with EIO
   std::unique_ptr<daemon::store::Store> store;
 
