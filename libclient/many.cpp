@@ -14,7 +14,7 @@ static_assert(kMagazineCells >= kGroup, "with the largest grant a group and its 
 
 bool possible(const warm_id& id) noexcept { return id.data != nullptr && id.bytes - 1 < layout::kIdBytesMax; }
 
-// A cell with an id's tag, and its word as it was seen: what it names is asked for, right or wrong, and looked at first.
+// A cell with an id's tag, and its word as it was seen: what it names is asked for, right or wrong, and looked at then.
 struct Candidate {
   const uint64_t* cell = nullptr;  // null: none
   uint64_t word = 0;
